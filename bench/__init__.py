@@ -1,0 +1,1 @@
+"""Benchmarks, each printing ratios of figures that were measured in one run."""

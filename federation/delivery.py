@@ -1,0 +1,202 @@
+"""Sending to other servers: one transaction at a time, until it is acknowledged.
+
+*What there is to send* nobody writes down per server. Of the rooms whose hub we are, the log itself is the
+queue: a stay of a server in a room (`rooms.RoomServer`) has a cursor, and the events after it, up to the end
+of the stay, are what the server has still to get. LPDUs for other hubs wait in `OutboundLpdu`. A destination's
+row has one mark, `pending`: there may be something. `federation.outbound` sets it, in the transaction that
+made the something, and `federation.gathering` finds out what it is.
+
+*Frozen transactions.* The draft wants the exact same request again and again until a 200 comes, and no other
+before. So what is sent next is first stored as `OutboundTransaction`, id and body, and from then on only
+sent: what happens in the rooms meanwhile goes into the one after it. A process may die at any point. Before
+the row is committed, nothing has happened; after that, whoever comes next sends the same bytes, and the
+receiver knows the id if it has processed them. Only HTTP 200 with a JSON object acknowledges; cursors and
+queue move in the database transaction that notes it. Nothing is skipped, whatever else a peer answers.
+
+*One worker per destination.* A worker takes a lease on the destination's row for every transaction that it
+sends, longer than the request can take. Others leave the destination alone meanwhile; when the worker dies,
+the lease runs out. A worker that comes back from a request to find its lease gone leaves the acknowledging to
+the new holder, which sends the same transaction and gets the same answer.
+
+*No database transaction is open while a request is under way.* One short one takes the lease and loads or
+freezes, one short one acknowledges or notes the failure. In between the connection is back in the pool, so a
+slow peer costs one waiting thread and nothing that another delivery needs.
+
+*Failure* is stored on the destination: how often, since when, the last reason, and when to try again
+(`federation.backoff`). Workers are woken by messages (`federation.wake`) and by a periodic sweep over
+destinations that are due, so that no message has to arrive.
+
+*Clearing the mark* is the one delicate step: `federation.outbound` explains the locks. A worker that finds
+nothing but cannot have the row's lock at once goes away for a moment instead of waiting behind a room that is
+being appended to: there is probably something to send when it is back.
+"""
+
+import enum
+import random
+import secrets
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from federation import paths
+from federation.acknowledgement import acknowledge, record_failure
+from federation.client import Answer, FederationClient
+from federation.models import Destination, OutboundTransaction
+from federation.outbound import next_transaction
+from linmatrix.transport.errors import TransportError
+
+SEND_SECONDS = 60.0
+"""Patience for a 200. A receiver answers when it has processed all events, and an existing hub sends them on to
+every participant before it does; one without idempotency must not be made to process them twice."""
+
+LEASE = timedelta(seconds=SEND_SECONDS + 30)
+"""The request and, with a wide margin, the database transactions around it and clocks that differ."""
+
+TURN_SECONDS = 30.0
+"""After that a worker gives the destination back and queues up again, so that a long backlog for some destinations
+does not occupy all workers."""
+
+PAUSE_SECONDS = 0.05
+MAX_PAUSES = 20
+"""How a worker waits for an append that is under way: most take milliseconds."""
+
+BUSY_SECONDS = 1.0
+"""When to come back to a destination whose rooms were being appended to for longer than that."""
+
+SOON_SECONDS = 5.0
+"""A wait up to here is ended by a message of its own; the sweep, which comes as often, ends longer ones."""
+
+Send = Callable[[OutboundTransaction], Answer]
+"""Sends a transaction; raises `TransportError` when there is no answer."""
+
+
+class Outcome(enum.Enum):
+    """What became of one step."""
+
+    DELIVERED = "a transaction was acknowledged"
+    FAILED = "a transaction was not acknowledged; the destination is backed off from"
+    DRAINED = "nothing is left to send"
+    BUSY = "nothing is left to send, but an append is under way"
+    NOT_OURS = "another worker has the destination, or it is not due"
+
+
+def over_http(client: FederationClient) -> Send:
+    """Sends with `PUT send/:txnId`."""
+
+    def send(row: OutboundTransaction) -> Answer:
+        both = paths.send(row.txn_id)
+        return client.call(
+            row.destination_id,
+            "PUT",
+            both,
+            stable=row.path == both.stable,
+            content=bytes(row.body),
+            timeout=SEND_SECONDS,
+        )
+
+    return send
+
+
+def deliver(
+    server: str,
+    *,
+    send: Send,
+    clock: Callable[[], datetime] = timezone.now,
+    chance: Callable[[], float] = random.random,
+    sleep: Callable[[float], None] = time.sleep,
+) -> float | None:
+    """Send what waits for a server, transaction by transaction, until nothing is left, one fails, or the turn is over.
+
+    Returns in how many seconds it should be called again; None when somebody else will see to it: another
+    worker, the next append, or the sweep.
+    """
+    holder = secrets.token_hex(8)
+    end = clock() + timedelta(seconds=TURN_SECONDS)
+    pauses = 0
+    try:
+        while True:
+            outcome = step(server, holder=holder, send=send, clock=clock, chance=chance)
+            if outcome is Outcome.DELIVERED and clock() < end:
+                pauses = 0
+            elif outcome is Outcome.BUSY and pauses < MAX_PAUSES:
+                pauses += 1
+                sleep(PAUSE_SECONDS)
+            else:
+                break
+    finally:
+        Destination.objects.filter(server=server, lease_holder=holder).update(lease_until=None, lease_holder="")
+    if outcome is Outcome.DELIVERED:
+        return 0.0
+    if outcome is Outcome.BUSY:
+        return BUSY_SECONDS
+    return _soon(server, clock()) if outcome is Outcome.FAILED else None
+
+
+def step(
+    server: str,
+    *,
+    holder: str,
+    send: Send,
+    clock: Callable[[], datetime] = timezone.now,
+    chance: Callable[[], float] = random.random,
+) -> Outcome:
+    """Send one transaction, or find out that there is none. The lease stays with `holder` after an acknowledgement."""
+    taken = _take(server, holder=holder, now=clock())
+    if isinstance(taken, Outcome):
+        return taken
+    connection.close()  # to the pool
+    try:
+        answer = send(taken)
+    except TransportError as error:
+        reason, wait = error.reason, 0.0
+    else:
+        if answer.status == 200:
+            done = acknowledge(taken, answer.content or {}, holder=holder, now=clock())
+            return Outcome.DELIVERED if done else Outcome.NOT_OURS
+        reason, wait = str(answer), answer.retry_after_seconds
+    record_failure(taken, reason=reason, at_least=wait, holder=holder, now=clock(), chance=chance())
+    return Outcome.FAILED
+
+
+def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | Outcome:
+    """Take the lease and load or freeze the transaction to send; clear the mark when there is none."""
+    with transaction.atomic(durable=True):
+        unlocked = Destination.objects.select_for_update(skip_locked=True, no_key=True)
+        destination = unlocked.filter(server=server).first()
+        if destination is None or not _is_free(destination, holder, now):
+            return Outcome.NOT_OURS
+        if not destination.pending:
+            return Outcome.DRAINED
+        row = OutboundTransaction.objects.filter(destination=destination, acked_at__isnull=True).first()
+        row = row or next_transaction(destination)
+        if row is None:
+            if not Destination.objects.select_for_update(skip_locked=True).filter(server=server):
+                return Outcome.BUSY
+            # What was committed before that lock was ours is visible now, and nothing else counts on the mark.
+            row = next_transaction(destination)
+        if row is None:
+            destination.pending = False
+            destination.save(update_fields=["pending"])
+            return Outcome.DRAINED
+        row.attempts += 1
+        row.save(update_fields=["attempts"])
+        destination.lease_until, destination.lease_holder = now + LEASE, holder
+        destination.save(update_fields=["lease_until", "lease_holder"])
+        return row
+
+
+def _is_free(destination: Destination, holder: str, now: datetime) -> bool:
+    if destination.next_attempt is not None and destination.next_attempt > now:
+        return False
+    leased = destination.lease_until is not None and destination.lease_until > now
+    return not leased or destination.lease_holder == holder
+
+
+def _soon(server: str, now: datetime) -> float | None:
+    """The seconds until a server is tried again, if that is too soon for the sweep."""
+    due = Destination.objects.filter(server=server).values_list("next_attempt", flat=True).first()
+    seconds = (due - now).total_seconds() if due is not None else 0.0
+    return max(seconds, 0.0) if seconds <= SOON_SECONDS else None

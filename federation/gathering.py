@@ -1,0 +1,227 @@
+"""What a destination is sent next: events past its cursors and LPDUs in its queue, rooms taking turns.
+
+A transaction holds at most 50 events (draft, `PUT send`). Everything that waits is sorted into lanes: one per
+room, and one for LPDUs. Within a lane order is kept; among lanes the 50 places are shared out one by one, so
+that a room with a backlog does not keep others waiting, and the next transaction begins with the lane after
+the last one served. A transaction holds rooms of one path form only (decision 3).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from django.db import connection
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Least
+
+from federation.models import OutboundLpdu
+from federation.paths import uses_stable_paths
+from rooms.models import Room, RoomServer
+
+MAX_EVENTS = 50
+"""Draft, `PUT send`: more entries in `pdus` are refused."""
+
+MAX_BODY_BYTES = 100_000
+"""An existing implementation refuses bodies above 100 KiB. Fifty ordinary events of a kilobyte take half of it, and
+the largest event, of 64 KiB, always fits; only rooms of large events need more transactions for it."""
+
+SENT_VERDICTS = ["accepted", "redacted"]
+"""A hub's line holds no others; should one get there, no peer is sent it."""
+
+_PREFIX, _SUFFIX = b'{"edus":[],"pdus":[', b"]}"
+_LPDU_LANE = ""  # room ids begin with "!"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Positions of a room that one stay of the server has still to get: after `after`, up to `until`."""
+
+    stay_id: int
+    room_id: str
+    after: int
+    until: int
+
+    def first(self, count: int) -> "Stretch":
+        """The first `count` positions of it."""
+        return Stretch(self.stay_id, self.room_id, self.after, min(self.until, self.after + count))
+
+    def __len__(self) -> int:
+        return self.until - self.after
+
+
+@dataclass(slots=True)
+class Lane:
+    """What waits of one room, in order, or the queued LPDUs."""
+
+    name: str
+    stable: bool
+    stretches: list[Stretch] = field(default_factory=list)
+    lpdus: list[OutboundLpdu] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.stretches)) + len(self.lpdus)
+
+
+@dataclass(slots=True)
+class Batch:
+    """The content of one transaction. `cursors` says by stay id how far it brings the server, `lpdus` are the primary
+    keys of queued LPDUs, `turn` is the lane after which the next transaction begins."""
+
+    stable: bool
+    turn: str
+    events: list[bytes] = field(default_factory=list)
+    cursors: dict[int, int] = field(default_factory=dict)
+    lpdus: list[int] = field(default_factory=list)
+    size: int = len(_PREFIX) + len(_SUFFIX)
+
+    def add(self, json: str) -> bool:
+        """Add an event's stored JSON; False when it does not fit any more."""
+        encoded = json.encode()
+        size = self.size + len(encoded) + 1
+        if size > MAX_BODY_BYTES and self.events:
+            return False
+        self.events.append(encoded)
+        self.size = size
+        return True
+
+    def body(self) -> bytes:
+        """The request body: stored bytes side by side, canonical because they are."""
+        return _PREFIX + b",".join(self.events) + _SUFFIX
+
+
+def gather(server: str, *, turn: str) -> Batch | None:
+    """The next batch for a server, which begins with the lane after `turn`; None when nothing waits."""
+    lanes = _lanes(server, turn)
+    if not lanes:
+        return None
+    batch = Batch(stable=lanes[0].stable, turn=turn)
+    served = [lane for lane in lanes if lane.stable == batch.stable]
+    shares = share_out(MAX_EVENTS, [len(lane) for lane in served])
+    parts = {
+        lane.name: (list(_first(lane.stretches, share)), lane.lpdus[:share])
+        for lane, share in zip(served, shares, strict=True)
+        if share
+    }
+    events = _read([stretch for stretches, _ in parts.values() for stretch in stretches])
+    passed_over = False
+    for lane in lanes:
+        if lane.name not in parts:
+            passed_over = True
+            continue
+        count = len(batch.events)
+        fits = _fill(batch, *parts[lane.name], events)
+        if len(batch.events) > count and not passed_over:
+            batch.turn = lane.name
+        if not fits:
+            break
+    return batch
+
+
+def share_out(places: int, demands: Sequence[int]) -> list[int]:
+    """How many places each demand gets when they are given one by one in turns, the first demand first."""
+    shares = [0] * len(demands)
+    while places:
+        open_ = [index for index, demand in enumerate(demands) if shares[index] < demand][:places]
+        if not open_:
+            break
+        for index in open_:
+            shares[index] += 1
+        places -= len(open_)
+    return shares
+
+
+def _first(stretches: Sequence[Stretch], count: int) -> Iterator[Stretch]:
+    for stretch in stretches:
+        if count <= 0:
+            return
+        yield stretch.first(count)
+        count -= len(stretch)
+
+
+def _fill(
+    batch: Batch, stretches: list[Stretch], lpdus: list[OutboundLpdu], events: dict[str, list[tuple[int, str]]]
+) -> bool:
+    """Add one lane's part; False when the batch is full before its end."""
+    for stretch in stretches:
+        for position, json in events.get(stretch.room_id, []):
+            if stretch.after < position <= stretch.until:
+                if not batch.add(json):
+                    return False
+                batch.cursors[stretch.stay_id] = position
+        batch.cursors[stretch.stay_id] = stretch.until
+    for lpdu in lpdus:
+        if not batch.add(lpdu.json):
+            return False
+        batch.lpdus.append(lpdu.pk)
+    return True
+
+
+def _lanes(server: str, turn: str) -> list[Lane]:
+    """At most as many lanes as a transaction has places, from the one after `turn` on, around to `turn` itself."""
+    stays = _unfinished_stays(server)
+    lanes = _room_lanes(stays.filter(room_id__gt=turn))
+    if len(lanes) < MAX_EVENTS:
+        lanes += _lpdu_lane(server)
+    if len(lanes) < MAX_EVENTS and turn:
+        lanes += _room_lanes(stays.filter(room_id__lte=turn))
+    return lanes[:MAX_EVENTS]
+
+
+def _unfinished_stays(server: str) -> QuerySet[RoomServer]:
+    """Stays of the server in rooms we are hub of that have not been sent to their end, or to the room's."""
+    return RoomServer.objects.filter(
+        Q(left_position__isnull=True) | Q(sent_position__lt=F("left_position")),
+        server=server,
+        room__role=Room.Role.HUB,
+        room__head_position__gt=F("sent_position"),
+    )
+
+
+def _room_lanes(stays: QuerySet[RoomServer]) -> list[Lane]:
+    # Two stays of one room are one lane: what the server missed of the earlier stay comes first.
+    rows = (
+        stays.annotate(until=Least("left_position", "room__head_position"))
+        .order_by("room_id", "joined_position")
+        .values_list("id", "room_id", "sent_position", "until", "room__version")[:MAX_EVENTS]
+    )
+    lanes: dict[str, Lane] = {}
+    for stay_id, room_id, sent, until, version in rows:
+        lane = lanes.setdefault(room_id, Lane(room_id, uses_stable_paths(version)))
+        lane.stretches.append(Stretch(stay_id, room_id, sent, until))
+    return list(lanes.values())
+
+
+def _lpdu_lane(server: str) -> list[Lane]:
+    """The queued LPDUs up to the first whose room has another path form than the one before."""
+    queued = OutboundLpdu.objects.filter(destination_id=server, status=OutboundLpdu.Status.QUEUED)
+    lpdus = list(queued.order_by("id")[:MAX_EVENTS])
+    if not lpdus:
+        return []
+    rooms = {lpdu.room_id for lpdu in lpdus}
+    versions = dict(Room.objects.filter(room_id__in=rooms).values_list("room_id", "version"))
+    forms = [uses_stable_paths(versions.get(lpdu.room_id, "")) for lpdu in lpdus]
+    run = next((index for index, form in enumerate(forms) if form != forms[0]), len(forms))
+    return [Lane(_LPDU_LANE, forms[0], lpdus=lpdus[:run])]
+
+
+def _read(stretches: Sequence[Stretch]) -> dict[str, list[tuple[int, str]]]:
+    """The stretches' events as (position, JSON) by room, in order."""
+    events: dict[str, list[tuple[int, str]]] = {}
+    with connection.cursor() as cursor:
+        # LATERAL with a limit keeps the planner to one index range per stretch.
+        cursor.execute(
+            "SELECT event.room_id, event.position, event.json"
+            " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS stretch (room_id, after, until)"
+            " CROSS JOIN LATERAL (SELECT room_id, position, json FROM rooms_event WHERE room_id = stretch.room_id"
+            " AND position > stretch.after AND position <= stretch.until AND verdict = ANY(%s)"
+            " ORDER BY position LIMIT %s) AS event ORDER BY event.room_id, event.position",
+            [
+                [stretch.room_id for stretch in stretches],
+                [stretch.after for stretch in stretches],
+                [stretch.until for stretch in stretches],
+                SENT_VERDICTS,
+                MAX_EVENTS,
+            ],
+        )
+        for room_id, position, json in cursor.fetchall():
+            events.setdefault(room_id, []).append((position, json))
+    return events

@@ -1,0 +1,146 @@
+"""Transaction ids: a request is processed once and answered the same every time.
+
+Draft section "Transaction Identifiers"; decisions 74, 75. A row is taken with a lease before processing, so
+that a crash cannot hold a peer up; it then keeps the answer. All web processes share the rows.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import connection
+from django.http import HttpResponse
+from django.utils import timezone
+
+from federation.errors import ApiError, as_api_error
+from federation.models import InboundTransaction
+from federation.responses import CONTENT_TYPE
+
+LEASE = timedelta(seconds=120)
+"""How long one request may be processed; a fetched gap and slow keys included (decision 75)."""
+
+SAME_TRANSACTION_WAIT = 30.0
+"""Seconds that a repetition waits for the first one's answer before a 429 (decision 75)."""
+
+OTHER_TRANSACTION_WAIT = 5.0
+"""Seconds that another transaction waits on the unstable path, whose peers do not always retry (decision 75)."""
+
+POLL_INTERVAL = 0.02
+"""Seconds between looks at whether the other request is done."""
+
+MAX_TXN_ID_LENGTH = 255
+"""Characters of a transaction id (decision 74)."""
+
+KEPT_STATUSES = frozenset((200, 400, 403, 404))
+"""Answers that would be the same again, and are kept. Others say that a repetition may fare better."""
+
+UNKEPT_ERRCODES = (b"M_NOT_JSON", b"M_BAD_STATE")
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A request as its transaction id makes it one.
+
+    `exclusive`: the origin may have one such request in process at a time, as `send` wants it. `stable`: it
+    came on the draft's own path, where an id always means the same body.
+    """
+
+    origin: str
+    endpoint: str
+    txn_id: str
+    body: bytes
+    stable: bool
+    exclusive: bool = False
+
+
+def once(request: Transaction, process: Callable[[], HttpResponse]) -> HttpResponse:
+    """Process a request, or give the answer that it was given before.
+
+    Raises `ApiError`: M_BAD_STATE while another transaction of the origin is processed (draft, send), 429
+    while the same one still is.
+    """
+    if not 0 < len(request.txn_id) <= MAX_TXN_ID_LENGTH:
+        raise ApiError(400, "M_INVALID_PARAM", f"A transaction id has 1 to {MAX_TXN_ID_LENGTH} characters.")
+    claimed = _claim_or_wait(request)
+    if isinstance(claimed, HttpResponse):
+        return claimed
+    try:
+        response = process()
+    except Exception as error:
+        api_error = as_api_error(error)
+        if api_error is None:
+            InboundTransaction.objects.filter(pk=claimed).delete()
+            raise
+        response = api_error.response()
+    _finish(claimed, response)
+    return response
+
+
+def _claim_or_wait(request: Transaction) -> int | HttpResponse:
+    """The id of the row that we hold now, or the stored answer."""
+    started = time.monotonic()
+    digest = hashlib.sha256(request.body).digest()
+    while True:
+        row_id = _claim(request, digest)
+        if row_id is not None:
+            return row_id
+        same, other = _standing(request, digest)
+        if same is not None and same.status is not None:
+            return HttpResponse(bytes(same.response or b""), status=same.status, content_type=CONTENT_TYPE)
+        waited = time.monotonic() - started
+        if same is not None and waited > SAME_TRANSACTION_WAIT:
+            raise ApiError(429, "M_LIMIT_EXCEEDED", "The transaction is still processed.", retry_after_ms=5000)
+        if same is None and other and waited >= (0 if request.stable else OTHER_TRANSACTION_WAIT):
+            raise ApiError(400, "M_BAD_STATE", "Another transaction of yours is in flight.")
+        time.sleep(POLL_INTERVAL)
+
+
+# Neither statement's commit waits for the disk. What is lost with the database is whose turn it was, or that an
+# answer was given; the repetition is then processed again, and its events are known by their own ids.
+_CLAIM = """
+    WITH unsynced AS (SELECT set_config('synchronous_commit', 'off', true))
+    INSERT INTO federation_inboundtransaction (origin, endpoint, txn_id, body_sha256, lease_until, received_at)
+    SELECT %s, %s, %s, %s, %s, %s FROM unsynced
+    WHERE NOT (%s AND EXISTS (
+        SELECT FROM federation_inboundtransaction WHERE origin = %s AND endpoint = %s AND txn_id = %s))
+    ON CONFLICT DO NOTHING RETURNING id
+"""
+_FINISH = """
+    WITH unsynced AS (SELECT set_config('synchronous_commit', 'off', true))
+    UPDATE federation_inboundtransaction SET status = %s, response = %s FROM unsynced WHERE id = %s
+"""
+
+
+def _claim(request: Transaction, digest: bytes) -> int | None:
+    """Insert the request's row; None when it stands already or another one is in its way."""
+    now = timezone.now()
+    key = [request.origin, request.endpoint, request.txn_id]
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM, [*key, digest, now + LEASE, now, request.stable, *key])
+        found = cursor.fetchone()
+    return found[0] if found else None
+
+
+def _standing(request: Transaction, digest: bytes) -> tuple[InboundTransaction | None, bool]:
+    """The row of the same request, and whether another request of the origin is in process.
+
+    Rows whose lease has run out, since their process crashed, are removed first.
+    """
+    rows = InboundTransaction.objects.filter(origin=request.origin, endpoint=request.endpoint)
+    rows.filter(status__isnull=True, lease_until__lt=timezone.now()).delete()
+    same = rows.filter(txn_id=request.txn_id)
+    if not request.stable:
+        same = same.filter(body_sha256=digest)
+    return same.first(), request.exclusive and rows.filter(status__isnull=True).exists()
+
+
+def _finish(row_id: int, response: HttpResponse) -> None:
+    """Keep the answer, or forget the request where a repetition may fare better."""
+    kept = response.status_code in KEPT_STATUSES and not any(code in response.content for code in UNKEPT_ERRCODES)
+    if not kept:
+        InboundTransaction.objects.filter(pk=row_id).delete()
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_FINISH, [response.status_code, response.content, row_id])

@@ -1,0 +1,205 @@
+"""What other servers send: LPDUs to us as hub, PDUs to us as participant.
+
+Draft section "PUT send"; decisions 13, 14, 39, 77 to 83. Whatever endpoint brings events, they pass
+`protocol.receipt` with keys fetched beforehand, and no database transaction is open while keys or gaps are
+fetched. Each room's events are then appended in one transaction of their own: one bad event, or one bad
+room, never affects the rest.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from federation import invitations
+from federation.errors import ApiError
+from federation.gaps import fetch_predecessors
+from keys.keyring import event_keys
+from linmatrix.protocol.errors import BadSignature, Malformed, ProtocolError, TooLarge
+from linmatrix.protocol.events import Lpdu, Pdu, check_schema, is_lpdu
+from linmatrix.protocol.hashes import event_id
+from linmatrix.protocol.identifiers import domain_of, is_room_id
+from linmatrix.protocol.receipt import keys_needed, receive_lpdu, receive_pdu
+from linmatrix.protocol.signing import KnownKeys
+from rooms.audience import takes_part
+from rooms.hub import append_lpdus
+from rooms.models import Room
+from rooms.participant import Predecessor, append_pdus, join_under_way
+
+logger = logging.getLogger(__name__)
+
+MAX_PDUS = 50
+MAX_EDUS = 100
+"""Entries of a transaction (draft, "PUT send")."""
+
+JOIN_WAIT = 10.0
+"""Seconds that events of a room wait for our join to it to end; then the hub is asked to try again."""
+
+JOIN_POLL_INTERVAL = 0.02
+
+FailedPdus = dict[str, dict[str, str]]
+
+
+class Refused(Exception):
+    """An event that is refused with a reason, rather than dropped (decision 78)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """An event object of a room that we know, its schema checked, and which way it goes."""
+
+    event: dict[str, Any]
+    room: Room
+
+
+def lists_of(content: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The `pdus` and `edus` of a transaction. Raises `Malformed`, and then nothing of it is processed."""
+    pdus, edus = content.get("pdus", []), content.get("edus", [])
+    if not isinstance(pdus, list) or not isinstance(edus, list):
+        raise Malformed("pdus and edus must be lists")
+    if len(pdus) > MAX_PDUS or len(edus) > MAX_EDUS:
+        raise Malformed(f"at most {MAX_PDUS} pdus and {MAX_EDUS} edus, here are {len(pdus)} and {len(edus)}")
+    return pdus, edus
+
+
+def receive_transaction(origin: str, pdus: Sequence[Any]) -> FailedPdus:
+    """Process the events of a transaction in their order; the answer's `failed_pdus`.
+
+    Dropped events do not appear in it, nor do accepted ones. Raises `ApiError` when the whole transaction
+    should be sent again.
+    """
+    failed: FailedPdus = {}
+    received = _identify(origin, pdus, failed)
+    keys = keys_for(item.event for item in received)
+    checked: dict[str, tuple[Room, list[Lpdu | Pdu]]] = {}
+    for item in received:
+        try:
+            event = _check(item, keys)
+        except TooLarge as error:
+            _fail(failed, item.event, error.reason)
+        except (Malformed, BadSignature) as error:
+            logger.info("dropped an event of %s from %s: %s", item.room.room_id, origin, error.reason)
+        else:
+            checked.setdefault(item.room.room_id, (item.room, []))[1].append(event)
+    for room, events in checked.values():
+        if room.role == Room.Role.HUB:
+            _append_as_hub(room, [event for event in events if isinstance(event, Lpdu)], failed)
+        else:
+            _append_as_participant(room, [event for event in events if isinstance(event, Pdu)])
+    return failed
+
+
+def keys_for(events: Iterable[dict[str, Any]]) -> KnownKeys:
+    """The keys that the checks of these events need, fetched where we do not have them."""
+    return event_keys(
+        (server, key_id, event["origin_server_ts"]) for event in events for server, key_id in keys_needed(event)
+    )
+
+
+def _identify(origin: str, pdus: Sequence[Any], failed: FailedPdus) -> list[_Received]:
+    """The events that concern us, before any cryptography (draft, send, step 1; decision 77)."""
+    rooms = _rooms({pdu.get("room_id") for pdu in pdus if isinstance(pdu, dict)})
+    received = []
+    for pdu in pdus:
+        try:
+            if isinstance(pdu, dict) and not is_room_id(pdu.get("room_id")):
+                raise Refused("the event has no valid room_id")
+            event = check_schema(pdu)
+            room = rooms.get(event["room_id"])
+            if room is not None and _concerns_us(origin, event, room):
+                received.append(_Received(event, room))
+        except Refused as refusal:
+            _fail(failed, pdu, str(refusal))
+        except Malformed as error:
+            logger.info("dropped an event from %s: %s", origin, error.reason)
+    return received
+
+
+def _rooms(room_ids: set[Any]) -> dict[str, Room]:
+    """The rooms with these ids that we know and have not blocked."""
+    valid = [room_id for room_id in room_ids if is_room_id(room_id)]
+    rooms = Room.objects.in_bulk(valid)
+    not_hosted = [room_id for room_id in valid if room_id not in rooms or rooms[room_id].role != Room.Role.HUB]
+    if not_hosted and _wait_for_joins(not_hosted):
+        rooms |= Room.objects.in_bulk(not_hosted)
+    return {room_id: room for room_id, room in rooms.items() if not room.blocked}
+
+
+def _wait_for_joins(room_ids: Sequence[str]) -> bool:
+    """Wait while a user of ours is joining one of the rooms; whether there was anything to wait for."""
+    deadline = time.monotonic() + JOIN_WAIT
+    waited = False
+    while join_under_way(room_ids, now=timezone.now()):
+        waited = True
+        if time.monotonic() > deadline:
+            raise ApiError(503, "M_UNKNOWN", "A join to one of the rooms is under way. Try again.")
+        time.sleep(JOIN_POLL_INTERVAL)
+    return waited
+
+
+def _concerns_us(origin: str, event: dict[str, Any], room: Room) -> bool:
+    """Whether to go on with an event. Raises `Refused` for what a hub must refuse."""
+    if room.role == Room.Role.PARTICIPANT:
+        if is_lpdu(event) or origin != room.hub_server:
+            return False  # draft, send, step 3; decision 39
+        return takes_part(room.room_id, settings.SERVER_NAME)
+    if not is_lpdu(event):
+        raise Refused("this server is the room's hub and takes LPDUs only")
+    if domain_of(event["sender"]) != origin:
+        raise Refused(f"{origin} cannot send events of {event['sender']}")
+    return True
+
+
+def _check(item: _Received, keys: KnownKeys) -> Lpdu | Pdu:
+    if item.room.role == Room.Role.HUB:
+        return receive_lpdu(item.event, keys=keys)
+    return receive_pdu(item.event, hub=item.room.hub_server, keys=keys)
+
+
+def _append_as_hub(room: Room, lpdus: Sequence[Lpdu], failed: FailedPdus) -> None:
+    """Append in order. An invite to a server outside of the room waits for that server's answer, so it ends
+    a run of events that are appended together."""
+    run: list[Lpdu] = []
+    for lpdu in lpdus:
+        if not invitations.needs_invitee(lpdu.event, room):
+            run.append(lpdu)
+            continue
+        _append_run(room, run, failed)
+        run = []
+        try:
+            invitations.append_invite(room, lpdu=lpdu)
+        except (ProtocolError, ApiError) as refusal:
+            _fail(failed, lpdu.event, str(refusal), lpdu.lpdu_id)
+    _append_run(room, run, failed)
+
+
+def _append_run(room: Room, lpdus: Sequence[Lpdu], failed: FailedPdus) -> None:
+    if not lpdus:
+        return
+    for outcome in append_lpdus(room.room_id, lpdus, now=timezone.now()):
+        if outcome.refusal is not None:
+            failed[outcome.lpdu_id] = {"error": str(outcome.refusal)}
+
+
+def _append_as_participant(room: Room, pdus: Sequence[Pdu]) -> None:
+    """Append, after fetching what is missing before an event (decision 83).
+
+    When the hub does not give it, the transaction is to be sent again: better late than with a hole.
+    """
+    try:
+        append_pdus(room.room_id, pdus, now=timezone.now())
+    except Predecessor as gap:
+        before = fetch_predecessors(room, gap.pdu)
+        append_pdus(room.room_id, [*before, *pdus], now=timezone.now())
+
+
+def _fail(failed: FailedPdus, event: dict[str, Any], reason: str, known_id: str = "") -> None:
+    """Note a refusal under the id of the event as it was received, where it has one (decision 78)."""
+    try:
+        failed[known_id or event_id(event)] = {"error": reason}
+    except (KeyError, TypeError, AttributeError):
+        logger.info("dropped an event that has no id: %s", reason)

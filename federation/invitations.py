@@ -1,0 +1,229 @@
+"""Inviting users, as hub and as the invited user's server.
+
+Draft section "Invites"; decisions 24, 94 to 97. The invited server signs the complete event before it is
+appended, and completing it fixes its place in the line. So the hub completes it, asks without holding the
+room's lock, and appends it if nothing came between; else it starts again. After some tries it keeps the
+lock while it asks, for a few seconds at most.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from federation import paths
+from federation.client import Answer, federation_client
+from federation.errors import ApiError
+from keys.keyring import event_keys
+from keys.local import signing_key
+from linmatrix.protocol import canonical_json
+from linmatrix.protocol.completion import add_signature
+from linmatrix.protocol.errors import BadSignature, Malformed
+from linmatrix.protocol.events import Lpdu, Pdu, check_schema
+from linmatrix.protocol.hashes import signed_bytes
+from linmatrix.protocol.identifiers import domain_of, is_user_id
+from linmatrix.protocol.receipt import keys_needed, receive_pdu
+from linmatrix.protocol.room_versions import ROOM_VERSIONS
+from linmatrix.protocol.signing import check_signature
+from linmatrix.transport.errors import TransportError
+from rooms.append import Line, open_line
+from rooms.audience import takes_part
+from rooms.hub import complete_lpdu, complete_own, state_needed
+from rooms.local_users import exists
+from rooms.models import Event, PendingInvite, Room
+from rooms.state import STRIPPED_FIELDS, stripped_state
+
+logger = logging.getLogger(__name__)
+
+OPTIMISTIC_TRIES = 3
+"""Tries without the room's lock; more are needed only in a room where others write all the time (decision 95)."""
+
+INVITE_TIMEOUT = 15.0
+"""Seconds for the invited server's answer while nobody waits for it."""
+
+LOCKED_INVITE_TIMEOUT = 8.0
+"""Seconds for that answer while the room's lock is held: others wait for the lock for 10 s (decision 95)."""
+
+MAX_STRIPPED_STATE = 100
+"""Stripped state events that we keep of an invite (decision 118)."""
+
+MAX_INVITE_ANSWER = 256 * 1024
+"""Bytes of an answer to an invite: one event twice (decision 94), and some air."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """An invite that is to be appended: from a participant (`lpdu`) or by a user of ours (`event`)."""
+
+    event: dict[str, Any]
+    lpdu: Lpdu | None = None
+
+    def complete(self, line: Line) -> Pdu:
+        """The PDU at the end of the line. Raises `Rejected`, `TooLarge`, `WrongHub`."""
+        line.load_state(state_needed([self.event]))
+        return complete_lpdu(line, self.lpdu) if self.lpdu else complete_own(line, self.event)
+
+
+def is_invite(event: dict[str, Any]) -> bool:
+    """Whether an event invites a user."""
+    return (
+        event["type"] == "m.room.member"
+        and event["content"].get("membership") == "invite"
+        and is_user_id(event.get("state_key"))
+    )
+
+
+def needs_invitee(event: dict[str, Any], room: Room) -> bool:
+    """Whether the invited user's server has to be asked: it is another one, and not in the room (decision 96)."""
+    if not is_invite(event):
+        return False
+    server = domain_of(event["state_key"])
+    return server != settings.SERVER_NAME and not takes_part(room.room_id, server)
+
+
+def append_invite(room: Room, *, event: dict[str, Any] | None = None, lpdu: Lpdu | None = None) -> Pdu:
+    """Append an invite as hub, after asking the invited user's server where needed; the complete event.
+
+    Raises `Rejected` and others where the room does not allow it, `ApiError` with the invited server's answer
+    when that refuses, 502 when it cannot be reached.
+    """
+    invitation = Invitation(lpdu.event if lpdu else event or {}, lpdu)
+    if lpdu and (known := Event.objects.filter(room=room, lpdu_id=lpdu.lpdu_id).first()):
+        return stored_pdu(known)
+    if not needs_invitee(invitation.event, room):
+        with open_line(room.room_id, now=timezone.now()) as line:
+            line.append(pdu := invitation.complete(line))
+        return pdu
+    for _ in range(OPTIMISTIC_TRIES):
+        with open_line(room.room_id, now=timezone.now()) as line:
+            pdu = invitation.complete(line)
+            head = line.room.head_event_id
+        signed = _ask_invitee(room, pdu, timeout=INVITE_TIMEOUT)
+        with open_line(room.room_id, now=timezone.now()) as line:
+            if line.room.head_event_id == head:
+                # Nothing came between, so what was checked then still holds; the memberships are needed anew.
+                line.load_state(state_needed([invitation.event]))
+                line.append(signed)
+                return signed
+    with open_line(room.room_id, now=timezone.now()) as line:
+        signed = _ask_invitee(room, invitation.complete(line), timeout=LOCKED_INVITE_TIMEOUT)
+        line.append(signed)
+    return signed
+
+
+def _ask_invitee(room: Room, pdu: Pdu, *, timeout: float) -> Pdu:
+    """Send an invite to the invited user's server; the event with its signature."""
+    server = domain_of(pdu.event["state_key"])
+    content = {
+        "event": pdu.event,
+        "invite_room_state": stripped_state(room.room_id),
+        "room_version": room.version,
+    }
+    try:
+        answer = federation_client().call(
+            server,
+            "POST",
+            paths.invite(pdu.event_id),
+            stable=paths.uses_stable_paths(room.version),
+            content=content,
+            timeout=timeout,
+            max_response_bytes=MAX_INVITE_ANSWER,
+        )
+    except TransportError as error:
+        logger.info("%s could not be asked for an invite: %s", server, error.reason)
+        raise ApiError(502, "M_UNKNOWN", f"{server} could not be reached.") from None
+    if answer.status != 200:
+        raise _proxied(server, answer)
+    return _with_invitee_signature(pdu, answer.content, server)
+
+
+def _proxied(server: str, answer: Answer) -> ApiError:
+    """A refusal by the invited server, passed on without anything that it added (decision 97)."""
+    content = answer.content or {}
+    errcode = content.get("errcode")
+    if not 400 <= answer.status < 500 or not isinstance(errcode, str) or len(errcode) > 100:
+        return ApiError(502, "M_UNKNOWN", f"{server} did not answer as it should ({answer.status}).")
+    extra: dict[str, Any] = {}
+    if isinstance(content.get("room_version"), str):
+        extra["room_version"] = content["room_version"][:128]
+    if type(content.get("retry_after_ms")) is int:
+        extra["retry_after_ms"] = content["retry_after_ms"]
+    return ApiError(answer.status, errcode, str(content.get("error", ""))[:300], **extra)
+
+
+def _with_invitee_signature(pdu: Pdu, content: dict[str, Any] | None, server: str) -> Pdu:
+    """Take the invited server's signature from its answer, and nothing else of it (decisions 24, 94)."""
+    returned = (content or {}).get("pdu", (content or {}).get("event"))
+    signatures = returned.get("signatures") if isinstance(returned, dict) else None
+    by_key = signatures.get(server) if isinstance(signatures, dict) else None
+    if not isinstance(by_key, dict):
+        raise ApiError(502, "M_UNKNOWN", f"{server} did not sign the invite.")
+    event = {**pdu.event, "signatures": {**pdu.event["signatures"], server: by_key}}
+    sent_at = timezone.now()
+    now_ms = int(sent_at.timestamp() * 1000)
+    keys = event_keys((server, key_id, now_ms) for key_id in list(by_key)[:4] if isinstance(key_id, str))
+    try:
+        check_signature(signed_bytes(event), event["signatures"], server=server, keys=keys, ts=now_ms)
+    except BadSignature as error:
+        raise ApiError(502, "M_UNKNOWN", f"{server} signed something else: {error.reason}.") from None
+    return Pdu(event, pdu.event_id, pdu.lpdu_id, canonical_json.dumps(event), pdu.redacted)
+
+
+def stored_pdu(event: Event) -> Pdu:
+    """A stored event as the protocol handles it."""
+    encoded = event.json.encode()
+    redacted = event.verdict == Event.Verdict.REDACTED
+    return Pdu(canonical_json.loads(encoded), event.event_id, event.lpdu_id, encoded, redacted)
+
+
+def receive_invite(origin: str, content: dict[str, Any]) -> Pdu:
+    """As the invited user's server: check an invite from a room's hub, keep it, and sign it (decision 96).
+
+    Raises `Malformed`, `BadSignature`, or `ApiError` where the draft names another answer.
+    """
+    event, version = content.get("event"), content.get("room_version")
+    if not isinstance(event, dict):
+        raise Malformed("event must be an object")
+    if version not in ROOM_VERSIONS:
+        raise ApiError(400, "M_INCOMPATIBLE_ROOM_VERSION", "Unsupported room version.", room_version=version)
+    shown = _stripped(content.get("invite_room_state", []))
+    pdu = _checked_invite(origin, event)
+    user_id = pdu.event["state_key"]
+    if domain_of(user_id) != settings.SERVER_NAME or not exists(user_id):
+        raise ApiError(403, "M_FORBIDDEN", "The invited user does not exist here.")
+    room_id = pdu.event["room_id"]
+    if Room.objects.filter(room_id=room_id, blocked=True).exists():
+        raise ApiError(403, "M_FORBIDDEN", "The room is blocked on this server.")
+    PendingInvite.objects.update_or_create(
+        room_id=room_id,
+        user_id=user_id,
+        defaults={
+            "hub_server": origin,
+            "room_version": version,
+            "event_id": pdu.event_id,
+            "json": pdu.encoded.decode(),
+            "stripped_state": canonical_json.dumps(shown).decode(),
+        },
+    )
+    return add_signature(pdu, server=settings.SERVER_NAME, key=signing_key())
+
+
+def _checked_invite(origin: str, event: dict[str, Any]) -> Pdu:
+    check_schema(event)
+    if not is_invite(event):
+        raise ApiError(400, "M_INVALID_PARAM", "The event is not an invite.")
+    keys = event_keys((server, key_id, event["origin_server_ts"]) for server, key_id in keys_needed(event))
+    return receive_pdu(event, hub=origin, keys=keys)
+
+
+def _stripped(events: object) -> list[dict[str, Any]]:
+    """Stripped state as we keep it: four fields of each event, for showing only (decision 118)."""
+    if not isinstance(events, list):
+        raise Malformed("invite_room_state must be a list")
+    return [
+        {field: event[field] for field in STRIPPED_FIELDS}
+        for event in events[:MAX_STRIPPED_STATE]
+        if isinstance(event, dict) and all(field in event for field in STRIPPED_FIELDS)
+    ]

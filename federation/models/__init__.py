@@ -1,0 +1,6 @@
+"""What is on its way between servers: inbound transactions and outbound queues."""
+
+from federation.models.inbound import InboundTransaction
+from federation.models.outbound import Destination, OutboundLpdu, OutboundTransaction
+
+__all__ = ["Destination", "InboundTransaction", "OutboundLpdu", "OutboundTransaction"]

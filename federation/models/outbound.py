@@ -1,0 +1,86 @@
+"""What we have to send, to whom, and what is under way.
+
+Events of rooms whose hub we are have no row here: the cursor `rooms.RoomServer.sent_position` says what of
+the room's line a server has. Only LPDUs wait in a queue of their own, since they are in no line yet.
+"""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+
+class Destination(models.Model):
+    """A server that we send to. `pending` says that there may be something to send: it is what wakes
+    workers; whether there is, cursors and queues say (`federation.delivery`)."""
+
+    server = models.TextField(primary_key=True)
+    pending = models.BooleanField(default=False)
+    next_attempt = models.DateTimeField(null=True, blank=True, db_comment="not before; NULL: at once")
+    failures = models.IntegerField(default=0, db_comment="failed attempts since the last success")
+    failing_since = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(default="", blank=True)
+    last_success_at = models.DateTimeField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True, db_comment="a worker delivers until then at most")
+    lease_holder = models.TextField(default="", blank=True)
+    turn = models.TextField(default="", blank=True, db_comment="room after which the next transaction begins")
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["next_attempt"], condition=Q(pending=True), name="destination_due")]
+
+    def __str__(self) -> str:
+        return self.server
+
+
+class OutboundLpdu(models.Model):
+    """An LPDU for a room's hub. It is sent in the order of `id`; its PDU in our copy of the room is its end."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        SENT = "sent"
+        REFUSED = "refused"
+
+    destination = models.ForeignKey(Destination, on_delete=models.PROTECT, related_name="lpdus", db_index=False)
+    lpdu_id = models.TextField(unique=True)
+    room_id = models.TextField()
+    sender = models.TextField()
+    json = models.TextField(db_comment="canonical JSON of the LPDU")
+    status = models.TextField(choices=Status.choices, default=Status.QUEUED)
+    reason = models.TextField(default="", blank=True, db_comment="what the hub said when it refused the LPDU")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "outbound LPDU"
+        indexes: ClassVar = [
+            models.Index(fields=["destination", "id"], condition=Q(status="queued"), name="lpdu_to_send"),
+        ]
+
+    def __str__(self) -> str:
+        return self.lpdu_id
+
+
+class OutboundTransaction(models.Model):
+    """A transaction as it is sent, frozen before the first attempt and resent byte for byte until a 200."""
+
+    destination = models.ForeignKey(Destination, on_delete=models.PROTECT, related_name="transactions")
+    txn_id = models.TextField(unique=True)
+    path = models.TextField(db_comment="request target; the signature covers it")
+    body = models.BinaryField()
+    cursors = models.JSONField(db_comment="[[stay id, position], ...]: how far this brings the receiver")
+    lpdus = models.JSONField(db_comment="ids of the outbound LPDUs in the body")
+    events = models.IntegerField(db_comment="number of PDUs and LPDUs in the body")
+    attempts = models.IntegerField(default=0)
+    last_error = models.TextField(default="", blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    acked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["destination"], condition=Q(acked_at__isnull=True), name="outbound_one_in_flight"
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["acked_at"], name="outbound_by_age")]
+
+    def __str__(self) -> str:
+        return f"{self.txn_id} to {self.destination_id}"

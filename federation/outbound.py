@@ -1,0 +1,155 @@
+"""Having something to send: marking destinations, queueing LPDUs, freezing the next transaction.
+
+Sending itself is `federation.delivery`, whose essay explains how the parts fit.
+
+*Marking without losing anything.* Who appends to a room marks its servers as pending in the same database
+transaction, and a worker clears the mark when nothing is left. An append that sees the mark set writes
+nothing, so it must make sure that the mark is not cleared before its own events are visible. It holds a KEY
+SHARE lock on the destination's row until it commits; a worker that clears takes FOR UPDATE, which has to
+wait for that lock, and looks once more for something to send when it has it. KEY SHARE locks do not conflict
+with one another, nor with a worker that takes a lease or acknowledges (those are FOR NO KEY UPDATE).
+
+*Lock order*, everywhere: room, then stays (`RoomServer`), then destinations by name.
+"""
+
+import secrets
+import time
+from collections.abc import Iterable
+from functools import partial
+
+from django.db import connection, transaction
+
+from federation import paths
+from federation.gathering import gather
+from federation.models import Destination, OutboundLpdu, OutboundTransaction
+from federation.wake import alarm_clock
+from linmatrix.protocol import canonical_json
+from linmatrix.protocol.events import Lpdu
+
+MAX_QUEUED_LPDUS = 10_000
+"""LPDUs that wait for one hub (decision 99). A hub that is away for a day must not fill our disk."""
+
+RESET_SECONDS = 5.0
+"""A process looks at most this often whether a peer that sends us requests is being backed off from."""
+
+TXN_ID_BYTES = 16
+"""Random bytes in a transaction id, so that none is used twice, whatever was restored from which backup."""
+
+_MARK = """
+    UPDATE federation_destination destination SET pending = true
+    FROM (
+        SELECT server FROM federation_destination WHERE server = ANY(%s) AND NOT pending
+        ORDER BY server FOR NO KEY UPDATE
+    ) AS idle
+    WHERE destination.server = idle.server RETURNING destination.server
+"""
+_HOLD = """
+    SELECT server FROM federation_destination WHERE server = ANY(%s) AND pending
+    ORDER BY server FOR KEY SHARE
+"""
+_last_reset_check: dict[str, float] = {}
+_MAX_RESET_CHECKS = 10_000  # peers remembered; forgetting them costs one statement each
+
+
+class QueueFull(Exception):
+    """A hub has not taken our LPDUs for so long that no more are queued for it."""
+
+
+class _NotHeld(Exception):
+    """Servers whose mark a worker cleared between the two statements, or that have no row yet."""
+
+    def __init__(self, servers: set[str]) -> None:
+        super().__init__()
+        self.servers = servers
+
+
+def mark_pending(servers: Iterable[str]) -> None:
+    """Mark servers as having something to receive, and wake workers for those that had nothing before.
+
+    Called inside the transaction that makes the something, at its end: locks are held until it commits. The
+    workers are woken after that.
+    """
+    if not connection.in_atomic_block:
+        raise RuntimeError("mark_pending belongs into the transaction that makes something to send")
+    wanted = sorted(set(servers))
+    flipped = None
+    while flipped is None:
+        try:
+            # A round that has to be repeated gives its locks back first: rounds that add locks to those they
+            # hold would not take them in order, and could wait for one another.
+            with transaction.atomic():
+                flipped = _mark_and_hold(wanted)
+        except _NotHeld as error:
+            missing = [Destination(server=server) for server in sorted(error.servers)]
+            Destination.objects.bulk_create(missing, ignore_conflicts=True)
+    transaction.on_commit(partial(alarm_clock.wake, flipped))
+
+
+def _mark_and_hold(servers: list[str]) -> list[str]:
+    """Set the marks that are not set, hold them all, and give those that were set now."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK, [servers])
+        flipped = [server for (server,) in cursor.fetchall()]
+        cursor.execute(_HOLD, [servers])
+        held = {server for (server,) in cursor.fetchall()}
+    if not_held := set(servers) - held:
+        raise _NotHeld(not_held)
+    return flipped
+
+
+def queue_lpdu(hub: str, lpdu: Lpdu) -> None:
+    """Queue an LPDU of ours for a room's hub. One that is queued or was sent already stays as it is.
+
+    Raises `QueueFull` when the hub has not taken `MAX_QUEUED_LPDUS` before it.
+    """
+    with transaction.atomic():
+        mark_pending([hub])
+        queued = OutboundLpdu.objects.filter(destination_id=hub, status=OutboundLpdu.Status.QUEUED).order_by("id")
+        if queued[MAX_QUEUED_LPDUS - 1 : MAX_QUEUED_LPDUS].exists():
+            raise QueueFull(f"{MAX_QUEUED_LPDUS} events wait for {hub} already")
+        row = OutboundLpdu(
+            destination_id=hub,
+            lpdu_id=lpdu.lpdu_id,
+            room_id=lpdu.event["room_id"],
+            sender=lpdu.event["sender"],
+            json=canonical_json.dumps(lpdu.event).decode(),
+        )
+        OutboundLpdu.objects.bulk_create([row], ignore_conflicts=True)
+
+
+def next_transaction(destination: Destination) -> OutboundTransaction | None:
+    """Freeze what is sent next; None when there is nothing. The caller holds the destination's row.
+
+    From here on the transaction is resent as it is until it is acknowledged (draft, `PUT send`).
+    """
+    batch = gather(destination.server, turn=destination.turn)
+    if batch is None:
+        return None
+    destination.turn = batch.turn
+    destination.save(update_fields=["turn"])
+    txn_id = secrets.token_urlsafe(TXN_ID_BYTES)
+    return OutboundTransaction.objects.create(
+        destination=destination,
+        txn_id=txn_id,
+        path=paths.send(txn_id).form(stable=batch.stable),
+        body=batch.body(),
+        cursors=[list(cursor) for cursor in batch.cursors.items()],
+        lpdus=batch.lpdus,
+        events=len(batch.events),
+    )
+
+
+def reset_backoff(server: str) -> None:
+    """Try a server again at once that was not reachable: an authenticated request of its has arrived.
+
+    Cheap enough for every request: mostly it does nothing, and every few seconds it is one conditional UPDATE.
+    """
+    now = time.monotonic()
+    if now - _last_reset_check.get(server, -RESET_SECONDS) < RESET_SECONDS:
+        return
+    if len(_last_reset_check) >= _MAX_RESET_CHECKS:
+        _last_reset_check.clear()
+    _last_reset_check[server] = now
+    failing = Destination.objects.filter(server=server, failures__gt=0, next_attempt__isnull=False)
+    if failing.update(failures=0, next_attempt=None):
+        transaction.on_commit(partial(alarm_clock.wake, [server]))

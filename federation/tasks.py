@@ -1,0 +1,30 @@
+"""What Celery runs: deliver to one server, and find the servers that nobody was woken for."""
+
+from celery import shared_task
+
+from federation import delivery
+from federation.client import federation_client
+from federation.sweeping import SWEEP_SECONDS, due_destinations
+from federation.wake import alarm_clock
+
+
+@shared_task
+def deliver(server: str) -> None:
+    """Deliver to a server, and come back to it when that is due soon."""
+    again = delivery.deliver(server, send=delivery.over_http(federation_client()))
+    if again is not None:
+        alarm_clock.wake([server], after=again)
+
+
+@shared_task
+def wake_all(servers: list[str]) -> None:
+    """Wake a worker for each of many servers."""
+    for server in servers:
+        alarm_clock.wake([server])
+
+
+@shared_task
+def sweep() -> None:
+    """Wake workers for destinations that are due, whatever was lost."""
+    for server in due_destinations():
+        alarm_clock.wake([server], expires=SWEEP_SECONDS)

@@ -1,0 +1,37 @@
+"""The federation endpoints, each on its stable path and, where the draft has one, its unstable path.
+
+Decision 3: both are one view. Path parameters are matched percent-encoded, so that an encoded slash is part
+of an id (decision 70).
+"""
+
+from django.urls import URLPattern, re_path
+from rest_framework.views import APIView
+
+from federation.views.history import Backfill, GetEvent, State, StateIds
+from federation.views.invites import Invite
+from federation.views.joins import MakeJoin, SendJoin
+from federation.views.leaves import MakeLeave, SendLeave
+from federation.views.send import Send
+from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
+
+
+def _both(version: str, path: str, view: type[APIView]) -> list[URLPattern]:
+    unstable = UNSTABLE_PREFIX.replace(".", r"\.")
+    return [
+        re_path(rf"^{version}/{path}\Z", view.as_view(), {"stable": True}),
+        re_path(rf"^unstable/{unstable}/{path}\Z", view.as_view(), {"stable": False}),
+    ]
+
+
+urlpatterns = [
+    *_both("v2", r"send/(?P<txn_id>[^/]+)", Send),
+    *_both("v2", r"event/(?P<event_id>[^/]+)", GetEvent),
+    *_both("v2", r"backfill/(?P<room_id>[^/]+)", Backfill),
+    *_both("v3", r"invite/(?P<txn_id>[^/]+)", Invite),
+    *_both("v3", r"send_join/(?P<txn_id>[^/]+)", SendJoin),
+    *_both("v3", r"send_leave/(?P<txn_id>[^/]+)", SendLeave),
+    re_path(r"^v1/state/(?P<room_id>[^/]+)\Z", State.as_view()),
+    re_path(r"^v1/state_ids/(?P<room_id>[^/]+)\Z", StateIds.as_view()),
+    re_path(r"^v1/make_join/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeJoin.as_view()),
+    re_path(r"^v1/make_leave/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeLeave.as_view()),
+]

@@ -1,0 +1,103 @@
+"""What every federation endpoint shares, safe by default.
+
+Order of checks (decision 69): method, JSON, authentication, then the endpoint's own. Path parameters come
+percent-encoded, since the path is routed as it was sent (decision 70), and are decoded here.
+"""
+
+from typing import Any, ClassVar
+from urllib.parse import unquote
+
+from django.http import HttpResponse
+from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from federation.errors import ApiError
+from federation.idempotency import Transaction, once
+from linmatrix.protocol import canonical_json
+from linmatrix.protocol.errors import NotJson
+from linmatrix.protocol.identifiers import domain_of, is_room_id, is_user_id
+from rooms.models import Room
+
+
+class AlwaysJson(BaseContentNegotiation):
+    """Answers are JSON whatever `Accept` says."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> tuple[Any, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class FederationView(APIView):
+    """An authenticated endpoint of the federation API.
+
+    A view names its methods in `http_method_names`; HEAD and OPTIONS are no methods of the API. Handlers get
+    path parameters decoded, `request.content` (the JSON object, None without a body) and `self.origin`.
+    `stable` is given by the route: whether it is the draft's own path or the unstable one.
+    """
+
+    content_negotiation_class = AlwaysJson
+    http_method_names: ClassVar[list[str]] = []
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check the request before its handler runs."""
+        method = (request.method or "").lower()
+        if method not in self.http_method_names:
+            raise MethodNotAllowed(method)
+        request.content = self._content(request)
+        super().initial(request, *args, **kwargs)
+        self.kwargs = kwargs
+
+    def _content(self, request: Request) -> dict[str, Any] | None:
+        body = request.body
+        if not body:
+            if request.method in ("PUT", "POST"):
+                raise NotJson("the request has no body")
+            return None
+        return canonical_json.loads_object(body)
+
+    @property
+    def origin(self) -> str:
+        """The server that sent the request."""
+        return self.request.user.origin
+
+    def once(self, endpoint: str, txn_id: str, process: Any, *, stable: bool, exclusive: bool = False) -> HttpResponse:
+        """Process the request once per transaction id."""
+        request = Transaction(
+            self.origin, endpoint, unquote(txn_id), self.request.body, stable=stable, exclusive=exclusive
+        )
+        return once(request, process)
+
+
+def room_id_parameter(encoded: str) -> str:
+    """A room id from the path. Raises `ApiError` M_INVALID_PARAM."""
+    room_id = unquote(encoded)
+    if not is_room_id(room_id):
+        raise ApiError(400, "M_INVALID_PARAM", "The path holds no valid room id.")
+    return room_id
+
+
+def user_id_parameter(encoded: str, *, origin: str) -> str:
+    """A user id from the path, which must be one of `origin`'s (decision 91). Raises `ApiError`."""
+    user_id = unquote(encoded)
+    if not is_user_id(user_id):
+        raise ApiError(400, "M_INVALID_PARAM", "The path holds no valid user id.")
+    if domain_of(user_id) != origin:
+        raise ApiError(403, "M_FORBIDDEN", "The user is of another server.")
+    return user_id
+
+
+def open_room(room_id: str) -> Room:
+    """A room that we know and have not blocked. Raises `Room.DoesNotExist` or `ApiError` (decision 117)."""
+    room = Room.objects.get(room_id=room_id)
+    if room.blocked:
+        raise ApiError(403, "M_FORBIDDEN", "The room is blocked on this server.")
+    return room
+
+
+def hosted_room(room_id: str) -> Room:
+    """A room that we are the hub of. Raises as `open_room`, and M_WRONG_SERVER (decision 85)."""
+    room = open_room(room_id)
+    if room.role != Room.Role.HUB:
+        raise ApiError(400, "M_WRONG_SERVER", "This server is not the room's hub.", hub_server=room.hub_server)
+    return room

@@ -1,0 +1,50 @@
+"""`GET make_join` and `POST send_join` (draft, "Joins"; decisions 88 to 92)."""
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from federation.membership_requests import append_membership, check_membership_event, check_version, template
+from federation.responses import json_list, json_response, spliced_response
+from federation.views.base import FederationView, hosted_room, room_id_parameter, user_id_parameter
+from rooms.models import Event, Room
+from rooms.state import auth_chain, events_before
+
+
+class MakeJoin(FederationView):
+    """A template for a join.
+
+    Template fields at the top level, as the draft has it, and wrapped with the version, as Matrix and an
+    existing implementation do (decision 88).
+    """
+
+    http_method_names = ["get"]
+
+    def get(self, request: Request, room_id: str, user_id: str) -> HttpResponse:
+        """The partial LPDU."""
+        user_id = user_id_parameter(user_id, origin=self.origin)
+        room = hosted_room(room_id_parameter(room_id))
+        check_version(room, request.query_params.getlist("ver"))
+        event = template(room, user_id=user_id, membership="join")
+        return json_response({**event, "event": event, "room_version": room.version})
+
+
+class SendJoin(FederationView):
+    """Appends a join and answers with the room's state before it."""
+
+    http_method_names = ["post"]
+
+    def post(self, request: Request, txn_id: str, *, stable: bool) -> HttpResponse:
+        """`state`, `auth_chain`, and the complete `event`."""
+        return self.once("send_join", txn_id, self._process, stable=stable)
+
+    def _process(self) -> HttpResponse:
+        event = check_membership_event(self.request.content, origin=self.origin, membership="join")
+        room = hosted_room(event["room_id"])
+        return join_response(room, append_membership(room, event))
+
+
+def join_response(room: Room, join: Event) -> HttpResponse:
+    """The state before a join in the order of the room's line, its auth chain, and the event."""
+    state = events_before(room, join.position or 0)
+    chain = auth_chain(state)
+    return spliced_response(state=json_list(state), auth_chain=json_list(chain.values()), event=join.json)

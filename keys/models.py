@@ -1,0 +1,73 @@
+"""Other servers' signing keys and how asking for them went. Our own key is a file, never a row."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+
+class KeyResponse(models.Model):
+    """What a server answered when asked for its keys, kept for as long as it is the last to list one of them."""
+
+    server = models.TextField()
+    json = models.TextField(db_comment="canonical JSON, which its signatures are about")
+    fetched_at = models.DateTimeField()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["server"], name="key_response_by_server")]
+
+    def __str__(self) -> str:
+        return f"{self.server} at {self.fetched_at:%Y-%m-%d %H:%M:%S}"
+
+
+class ServerKey(models.Model):
+    """A public key of another server, as the server itself published it.
+
+    Never overwritten but for its validity: old events need old keys, and a key id that suddenly means
+    another key is a second row (decision 103).
+    """
+
+    server = models.TextField()
+    key_id = models.TextField()
+    public_key = models.BinaryField(max_length=32)
+    valid_until_ts = models.BigIntegerField(db_comment="ms; the lesser of what was published and a week from fetching")
+    expired_ts = models.BigIntegerField(null=True, blank=True, db_comment="ms; set for a key under old_verify_keys")
+    current = models.BooleanField(db_comment="whether the last answer of the server listed it under verify_keys")
+    fetched_at = models.DateTimeField(db_comment="when an answer last listed it")
+    response = models.ForeignKey(
+        KeyResponse, on_delete=models.PROTECT, related_name="keys", db_comment="the last answer that listed it"
+    )
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["server", "key_id", "public_key"], name="key_once"),
+            models.UniqueConstraint(
+                fields=["server", "key_id"], condition=Q(current=True), name="key_one_current_per_id"
+            ),
+            models.CheckConstraint(
+                condition=Q(current=False) | Q(expired_ts__isnull=True), name="key_current_is_not_expired"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.server} {self.key_id}"
+
+
+class KeyFetch(models.Model):
+    """That a server's keys are being asked for, or may not be asked for again yet: one row per server.
+
+    All processes share it, so that many waiters make one request, and a server that is down is not asked
+    again by every event that needs it. Written by `keys.leases` alone.
+    """
+
+    server = models.TextField(primary_key=True)
+    asked_at = models.DateTimeField(null=True, blank=True, db_comment="when the last request began, or ended")
+    lease_until = models.DateTimeField(null=True, blank=True, db_comment="a request is under way until then at most")
+    failures = models.IntegerField(default=0, db_comment="failed requests since the last usable answer")
+    last_error = models.TextField(default="", blank=True)
+
+    class Meta:
+        verbose_name_plural = "key fetches"
+
+    def __str__(self) -> str:
+        return self.server

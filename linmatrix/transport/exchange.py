@@ -1,0 +1,132 @@
+"""One request to one address, one response: the part that speaks libcurl.
+
+HTTP/2 where the server offers it, HTTP/1.1 where not, TLS 1.3 at least (draft section "Transport", decision 62). The
+connection goes to an address that was checked beforehand, while SNI and certificate are those of the target's name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pycurl
+
+from linmatrix.transport.collect import Collector
+from linmatrix.transport.errors import ResponseTooLarge
+from linmatrix.transport.failures import explain
+from linmatrix.transport.handles import ThreadHandles
+from linmatrix.transport.resolve import Target
+from linmatrix.transport.trust import TrustStore
+
+MAX_HEADER_BYTES = 64 * 1024
+"""Header lines of a response, interim responses and trailers included. Ordinary ones have less than 2 KiB."""
+
+MAX_KEPT_CONNECTIONS = 16
+"""Per thread. A worker thread talks to a few peers in turn; every kept connection is a file descriptor here and
+there, and libcurl's default of 5 would close the connections of a room with six busy servers again and again."""
+
+MAX_IDLE_SECONDS = 60
+"""Servers and firewalls drop idle connections after a minute or more; ours must be the shorter patience."""
+
+MAX_CONNECTION_SECONDS = 600
+"""A connection is replaced after this long, so that changed addresses and withdrawn certificates take effect."""
+
+LOW_SPEED_BYTES = 64
+LOW_SPEED_SECONDS = 30
+"""A transfer below LOW_SPEED_BYTES a second for LOW_SPEED_SECONDS seconds is given up: a peer that is thinking is
+silent for less, and one that drips bytes shall not hold a worker for all of a long timeout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to send. `target` is the request-target exactly as signed: raw path and query, never re-encoded."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    max_response_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back: header names in lower case, values of repeated headers joined with ", "."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Exchange:
+    """Sends requests over connections that are kept and reused. Safe for any number of threads and after a fork."""
+
+    def __init__(self, *, user_agent: str, trust: TrustStore, allow_tls12: bool) -> None:
+        self._user_agent = user_agent
+        self._trust = trust
+        self._oldest_tls = pycurl.SSLVERSION_TLSv1_2 if allow_tls12 else pycurl.SSLVERSION_TLSv1_3
+        self._handles = ThreadHandles(self._make_handle)
+
+    def send(
+        self, request: Request, *, target: Target, address: str, seconds: float, connect_seconds: float
+    ) -> Response:
+        """Send `request` to `address` and return the whole response, within `seconds`, `connect_seconds` of them at
+        most for connecting.
+
+        Raises `NotConnected` if the peer cannot have seen the request, `Unreachable` if no complete response came,
+        `ResponseTooLarge` if it passed a limit. Redirects are responses like any other.
+        """
+        handle = self._handles.get()
+        collector = Collector(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=request.max_response_bytes)
+        collector.attach(handle)
+        handle.setopt(pycurl.URL, f"https://{target.tls_name}:{target.port}/")
+        # No host and port before the address: it holds whatever the URL says, so libcurl never looks a name up.
+        handle.setopt(pycurl.CONNECT_TO, [f"::{f'[{address}]' if ':' in address else address}:{target.port}"])
+        # In a URL, even with PATH_AS_IS, libcurl rewrites %2f as %2F, and a signature over the target would break.
+        handle.setopt(pycurl.REQUEST_TARGET, request.target)
+        handle.setopt(pycurl.HTTPHEADER, _header_lines(request, target))
+        if request.body is None:
+            handle.setopt(pycurl.HTTPGET, True)
+        else:
+            handle.setopt(pycurl.POSTFIELDS, request.body)
+        handle.setopt(pycurl.CUSTOMREQUEST, request.method)
+        handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(seconds))
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(connect_seconds))
+        try:
+            handle.perform()
+        except pycurl.error as error:
+            if collector.overflow:
+                raise ResponseTooLarge(f"{collector.overflow} from {target.host_header}") from error
+            raise explain(error, handle, target=target, address=address, seconds=seconds) from error
+        finally:
+            handle.setopt(pycurl.POSTFIELDS, b"")  # or the handle keeps the body until its next request
+        return Response(handle.getinfo(pycurl.RESPONSE_CODE), collector.headers, collector.take_body())
+
+    def _make_handle(self) -> pycurl.Curl:
+        handle = pycurl.Curl()
+        handle.setopt(pycurl.NOSIGNAL, True)
+        handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS)
+        handle.setopt(pycurl.FOLLOWLOCATION, False)
+        handle.setopt(pycurl.PROXY, "")  # an empty string, or the environment decides
+        handle.setopt(pycurl.SSLVERSION, self._oldest_tls)
+        handle.setopt(pycurl.SSL_VERIFYPEER, True)
+        handle.setopt(pycurl.SSL_VERIFYHOST, 2)
+        self._trust.apply(handle)
+        handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+        handle.setopt(pycurl.USERAGENT, self._user_agent)
+        handle.setopt(pycurl.MAXCONNECTS, MAX_KEPT_CONNECTIONS)
+        handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS)
+        handle.setopt(pycurl.MAXLIFETIME_CONN, MAX_CONNECTION_SECONDS)
+        handle.setopt(pycurl.LOW_SPEED_LIMIT, LOW_SPEED_BYTES)
+        handle.setopt(pycurl.LOW_SPEED_TIME, LOW_SPEED_SECONDS)
+        return handle
+
+
+def _header_lines(request: Request, target: Target) -> list[str]:
+    """The header lines libcurl shall send in place of its own; a name without a value takes a header away."""
+    lines = [f"Host: {target.host_header}", *(f"{name}: {value}" for name, value in request.headers.items())]
+    lines.append("Expect:")  # waiting for "100 Continue" before a large body would cost a second
+    if not any(name.lower() == "content-type" for name in request.headers):
+        lines.append("Content-Type:")  # or libcurl calls the body a form
+    return lines
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))  # zero would mean no limit

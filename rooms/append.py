@@ -1,0 +1,205 @@
+"""The single writer of rooms' lines: events, state and audience.
+
+A room's line is appended to by whoever holds the lock of the room's row, and by nobody else; there is no
+lock beyond that one, so rooms contend only with themselves. Under the lock there is no network and no
+verification of signatures, only what must see the line's end: authorization, positions, the hub's own
+signing.
+
+`open_line` takes the lock and gives a `Line`. Callers load the state that they need, check events against
+it, and `append` them one by one: state evolves in memory with each. Everything is written in a handful of
+statements when the block ends, however many events there are, and is committed with it.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+from psycopg import Cursor
+
+from linmatrix.protocol.events import Pdu
+from linmatrix.protocol.identifiers import domain_of
+from linmatrix.protocol.state import CREATE, StateEvent, StateKey, membership
+from rooms.audience import AudienceChanges
+from rooms.models import Event, Room, StateEntry
+from rooms.signals import events_appended
+from rooms.state_events import state_event, state_events
+
+ACCEPTED = (Event.Verdict.ACCEPTED, Event.Verdict.REDACTED)
+"""Verdicts with which an event takes effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    pdu: Pdu
+    position: int | None
+    verdict: str
+    reason: str
+
+
+class Line:
+    """The end of one room's line while its row is locked.
+
+    `state` holds the entries that were loaded with `load_state`, as they are after the last appended event.
+    """
+
+    def __init__(self, room: Room, *, now: datetime) -> None:
+        self.room = room
+        self.now = now
+        self.state: dict[StateKey, StateEvent] = {}
+        self._rows: list[_Row] = []
+        self._state_rows: list[tuple[StateKey, str, int]] = []
+        self._audience = AudienceChanges()
+        self._first_position = room.head_position + 1
+
+    @property
+    def follows_create(self) -> bool:
+        """Whether the last event is the create event (rule 5.2.1)."""
+        create = self.state.get(CREATE)
+        return create is not None and create.event_id == self.room.head_event_id
+
+    def load_state(self, keys: Iterable[StateKey]) -> None:
+        """Load the current entries of these state keys into `state`, where they are not yet.
+
+        The create event always comes along.
+        """
+        wanted = [key for key in {CREATE, *keys} if key not in self.state]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT entry.type, entry.state_key, entry.event_id FROM rooms_stateentry entry"
+                " JOIN unnest(%s::text[], %s::text[]) AS wanted (type, state_key)"
+                " ON entry.type = wanted.type AND entry.state_key = wanted.state_key"
+                " WHERE entry.room_id = %s AND entry.replaced_at IS NULL",
+                [[key[0] for key in wanted], [key[1] for key in wanted], self.room.room_id],
+            )
+            rows = cursor.fetchall()
+        events = state_events.get_many([event_id for _, _, event_id in rows])
+        for type_, state_key, event_id in rows:
+            self.state[type_, state_key] = events[event_id]
+
+    def known_lpdus(self, lpdu_ids: Collection[str]) -> dict[str, str]:
+        """Which of these LPDUs are in the room's line already: their events' ids by LPDU id (decision 38)."""
+        return dict(Event.objects.filter(room=self.room, lpdu_id__in=lpdu_ids).values_list("lpdu_id", "event_id"))
+
+    def append(self, pdu: Pdu, *, verdict: str = "", reason: str = "") -> int:
+        """Put an event at the end of the line and give its position.
+
+        A state event that takes effect changes `state`, and a membership the audience; the entry it replaces
+        must have been loaded, or the audience would not know who was there before.
+        """
+        verdict = verdict or (Event.Verdict.REDACTED if pdu.redacted else Event.Verdict.ACCEPTED)
+        self.room.head_position += 1
+        self.room.head_event_id = pdu.event_id
+        position = self.room.head_position
+        self._rows.append(_Row(pdu, position, verdict, reason))
+        if "state_key" in pdu.event and verdict in ACCEPTED:
+            self._advance_state(pdu, position)
+        return position
+
+    def _advance_state(self, pdu: Pdu, position: int) -> None:
+        key = (pdu.event["type"], pdu.event["state_key"])
+        before = membership(self.state, key[1])
+        self.state[key] = state_event(pdu.event_id, pdu.event)
+        self._state_rows.append((key, pdu.event_id, position))
+        if key[0] == "m.room.member":
+            after = membership(self.state, key[1])
+            self._audience.record(server=domain_of(key[1]), before=before, after=after, position=position)
+
+    def write(self) -> None:
+        """Write what was appended. `open_line` calls it at the end of its block."""
+        if not self._rows:
+            return
+        insert_events(
+            self.room.room_id,
+            [(row.pdu, row.position, row.verdict, row.reason) for row in self._rows],
+            received_at=self.now,
+        )
+        self._write_state()
+        self._audience.write(self.room)
+        self.room.save(update_fields=["head_position", "head_event_id"])
+        events_appended.send(
+            sender=Room, room=self.room, first_position=self._first_position, last_position=self.room.head_position
+        )
+        self._rows, self._state_rows = [], []
+
+    def _write_state(self) -> None:
+        if not self._state_rows:
+            return
+        replaced: dict[StateKey, int] = {}
+        entries: list[StateEntry] = []
+        latest: dict[StateKey, StateEntry] = {}
+        for key, event_id, position in self._state_rows:
+            if key in latest:
+                latest[key].replaced_at = position
+            else:
+                replaced[key] = position
+            entry = StateEntry(room=self.room, type=key[0], state_key=key[1], event_id=event_id, position=position)
+            latest[key] = entry
+            entries.append(entry)
+        close_state(self.room.room_id, replaced)
+        StateEntry.objects.bulk_create(entries)
+
+
+def close_state(room_id: str, replaced: dict[StateKey, int]) -> None:
+    """End the current entries of these state keys at the given positions."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE rooms_stateentry entry SET replaced_at = new.position"
+            " FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS new (type, state_key, position)"
+            " WHERE entry.room_id = %s AND entry.type = new.type AND entry.state_key = new.state_key"
+            " AND entry.replaced_at IS NULL",
+            [[key[0] for key in replaced], [key[1] for key in replaced], list(replaced.values()), room_id],
+        )
+
+
+def insert_events(
+    room_id: str,
+    events: Sequence[tuple[Pdu, int | None, str, str]],
+    *,
+    received_at: datetime,
+) -> None:
+    """Insert events, given as (pdu, position or None, verdict, reason), in one statement.
+
+    Arrays with binary parameters: a quarter of what an INSERT with a row of parameters per event costs.
+    An event that is stored already keeps its row.
+    """
+    columns: list[Sequence[Any]] = [
+        [pdu.event_id for pdu, *_ in events],
+        [position for _, position, *_ in events],
+        [pdu.lpdu_id for pdu, *_ in events],
+        [pdu.event["type"] for pdu, *_ in events],
+        [pdu.event.get("state_key") for pdu, *_ in events],
+        [pdu.event["sender"] for pdu, *_ in events],
+        [pdu.event["origin_server_ts"] for pdu, *_ in events],
+        [pdu.encoded.decode() for pdu, *_ in events],
+        [str(verdict) for _, _, verdict, _ in events],
+        [reason for *_, reason in events],
+    ]
+    with Cursor(connection.connection) as cursor:
+        cursor.execute(
+            "INSERT INTO rooms_event (room_id, received_at, event_id, position, lpdu_id, type, state_key, sender,"
+            " origin_server_ts, json, verdict, reason) SELECT %s, %s, new.* FROM unnest(%b::text[], %b::bigint[],"
+            " %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[])"
+            " AS new",
+            [room_id, received_at, *columns],
+        )
+
+
+@contextmanager
+def open_line(room_id: str, *, now: datetime) -> Iterator[Line]:
+    """Lock a room's row and give the end of its line; what was appended is committed when the block ends.
+
+    Raises `Room.DoesNotExist`. An exception in the block leaves the room unchanged.
+    """
+    with transaction.atomic():
+        line = Line(Room.objects.select_for_update(no_key=True).get(room_id=room_id), now=now)
+        yield line
+        line.write()
+
+
+def create_line(room: Room, *, now: datetime) -> Line:
+    """The empty line of a room that is being created; the caller holds a transaction and calls `write`."""
+    room.save(force_insert=True)
+    return Line(room, now=now)

@@ -1,0 +1,78 @@
+"""Which servers are in a room: their stays, counted by joined users.
+
+An event's audience are the servers that were in the room before or after it (decision 81). Memberships
+change the count of their user's server; the first joined user begins a stay, and the last one who leaves
+ends it. Counting keeps an append independent of the number of members.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from rooms.models import Room, RoomServer
+
+
+@dataclass
+class AudienceChanges:
+    """What a run of appended memberships changes, in their order."""
+
+    _changes: dict[str, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+
+    def record(self, *, server: str, before: str, after: str, position: int) -> None:
+        """Note that a user of `server` went from one membership to another at `position`."""
+        difference = (after == "join") - (before == "join")
+        if difference:
+            self._changes[server].append((position, difference))
+
+    def write(self, room: Room) -> None:
+        """Bring the room's stays up to date. The caller holds the room's lock."""
+        if not self._changes:
+            return
+        stays = {
+            stay.server: stay
+            for stay in RoomServer.objects.filter(room=room, server__in=self._changes, left_position__isnull=True)
+        }
+        for server, changes in sorted(self._changes.items()):
+            stay = stays.get(server)
+            for position, difference in changes:
+                stay = _changed(stay, room=room, server=server, position=position, difference=difference)
+                if stay.left_position is not None:
+                    _save(stay)
+                    stay = None
+            if stay is not None:
+                _save(stay)
+        self._changes.clear()
+
+
+def _changed(stay: RoomServer | None, *, room: Room, server: str, position: int, difference: int) -> RoomServer:
+    if stay is None:
+        # The join that begins the stay is the first event the server is sent: its echo.
+        stay = RoomServer(
+            room=room, server=server, joined_position=position, sent_position=position - 1, joined_users=0
+        )
+    stay.joined_users += difference
+    if stay.joined_users == 0:
+        stay.left_position = position
+    return stay
+
+
+def _save(stay: RoomServer) -> None:
+    # A delivery may move sent_position at the same time, so it is not written back.
+    stay.save(update_fields=["joined_users", "left_position"] if stay.pk else None)
+
+
+def audience(room_id: str, *, since_position: int) -> list[str]:
+    """The servers that were in the room at any event from `since_position` on, ourselves included."""
+    stays = RoomServer.objects.filter(room_id=room_id)
+    current = stays.filter(left_position__isnull=True)
+    left = stays.filter(left_position__gte=since_position)
+    return list(current.values_list("server", flat=True).union(left.values_list("server", flat=True)))
+
+
+def takes_part(room_id: str, server: str) -> bool:
+    """Whether a user of `server` is joined to the room now."""
+    return RoomServer.objects.filter(room_id=room_id, server=server, left_position__isnull=True).exists()
+
+
+def anyone_joined(room_id: str) -> bool:
+    """Whether any user is joined to the room now."""
+    return RoomServer.objects.filter(room_id=room_id, left_position__isnull=True).exists()

@@ -1,0 +1,159 @@
+"""Being a room's hub: LPDUs and our own events become PDUs at the end of the line.
+
+Draft sections "Receiving Events/PDUs", "Authorization Rules", "Hub Selection"; decisions 11, 38, 40. What
+comes here has passed `protocol.receipt`: schema, signatures and hashes are right.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+
+from keys.local import signing_key
+from linmatrix.protocol import auth_rules
+from linmatrix.protocol.auth_events import AuthorizedEvent, needed_state, select_auth_events
+from linmatrix.protocol.completion import complete, new_event
+from linmatrix.protocol.errors import ProtocolError, Rejected, TooLarge, WrongHub
+from linmatrix.protocol.events import Lpdu, Pdu
+from linmatrix.protocol.room_versions import ROOM_VERSIONS
+from linmatrix.protocol.state import StateKey
+from rooms.append import Line, open_line
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one LPDU: its event, or why it was refused.
+
+    `pdu` is None when it was refused, and when it was in the line already (`known_event_id`).
+    """
+
+    lpdu_id: str
+    pdu: Pdu | None = None
+    known_event_id: str = ""
+    refusal: ProtocolError | None = None
+
+
+def append_lpdus(room_id: str, lpdus: Sequence[Lpdu], *, now: datetime) -> list[Outcome]:
+    """Append checked LPDUs of one room in their order; one refused does not touch the others.
+
+    An LPDU that is in the line already is accepted again without a new event (decision 38).
+    Raises `Room.DoesNotExist`.
+    """
+    with open_line(room_id, now=now) as line:
+        line.load_state(state_needed(lpdu.event for lpdu in lpdus))
+        known = line.known_lpdus([lpdu.lpdu_id for lpdu in lpdus])
+        outcomes = []
+        for lpdu in lpdus:
+            outcome = _append_one(line, lpdu, known)
+            if outcome.pdu is not None:
+                known[lpdu.lpdu_id] = outcome.pdu.event_id
+            outcomes.append(outcome)
+    return outcomes
+
+
+def _append_one(line: Line, lpdu: Lpdu, known: dict[str, str]) -> Outcome:
+    if lpdu.lpdu_id in known:
+        return Outcome(lpdu.lpdu_id, known_event_id=known[lpdu.lpdu_id])
+    try:
+        pdu = complete_lpdu(line, lpdu)
+    except (Rejected, TooLarge, WrongHub) as refusal:
+        return Outcome(lpdu.lpdu_id, refusal=refusal)
+    line.append(pdu)
+    return Outcome(lpdu.lpdu_id, pdu)
+
+
+def complete_lpdu(line: Line, lpdu: Lpdu) -> Pdu:
+    """The PDU that an LPDU would be at the end of the line. Raises `Rejected`, `TooLarge`, `WrongHub`."""
+    if lpdu.event["hub_server"] != settings.SERVER_NAME:
+        raise WrongHub(f"the event is for the hub {lpdu.event['hub_server']}")
+    return _complete(line, lpdu.event, lpdu)
+
+
+def complete_own(line: Line, event: dict[str, Any]) -> Pdu:
+    """The PDU that a new event of a user of ours would be at the end of the line. Raises `Rejected`, `TooLarge`."""
+    return _complete(line, event, None)
+
+
+def _complete(line: Line, event: dict[str, Any], lpdu: Lpdu | None) -> Pdu:
+    authorize(line, event)
+    return complete(
+        event,
+        auth_events=select_auth_events(
+            type=event["type"],
+            state_key=event.get("state_key"),
+            sender=event["sender"],
+            content=event["content"],
+            state=line.state,
+        ),
+        prev_event=line.room.head_event_id or None,
+        server=settings.SERVER_NAME,
+        key=signing_key(),
+        lpdu=lpdu,
+    )
+
+
+def authorize(line: Line, event: dict[str, Any]) -> None:
+    """Check an event that would follow the line's last. The state it needs must be loaded. Raises `Rejected`."""
+    auth_rules.check(
+        AuthorizedEvent.of(event),
+        state=line.state,
+        room_version=ROOM_VERSIONS[line.room.version],
+        previous_is_create=line.follows_create,
+        auth_events=None,
+    )
+
+
+def append_own(room_id: str, events: Sequence[dict[str, Any]], *, now: datetime) -> list[Pdu]:
+    """Append new events of our own users to a room that we are the hub of; all or none.
+
+    Raises `Rejected` or `TooLarge` for the first that is refused, `Room.DoesNotExist`.
+    """
+    with open_line(room_id, now=now) as line:
+        return append_own_to(line, events)
+
+
+def append_own_to(line: Line, events: Sequence[dict[str, Any]]) -> list[Pdu]:
+    """Append new events of our own users to an open line. Raises `Rejected` or `TooLarge`."""
+    line.load_state(state_needed(events))
+    pdus = []
+    for event in events:
+        pdu = complete_own(line, event)
+        line.append(pdu)
+        pdus.append(pdu)
+    return pdus
+
+
+def member_event(
+    *, room_id: str, sender: str, user_id: str, membership: str, now: datetime, reason: str = ""
+) -> dict[str, Any]:
+    """A new membership event; `reason` is for people."""
+    content = {"membership": membership, **({"reason": reason} if reason else {})}
+    return new_event(
+        room_id=room_id,
+        sender=sender,
+        type="m.room.member",
+        content=content,
+        origin_server_ts=milliseconds(now),
+        state_key=user_id,
+    )
+
+
+def milliseconds(moment: datetime) -> int:
+    """A moment as `origin_server_ts` counts it: milliseconds since the epoch."""
+    return int(moment.timestamp() * 1000)
+
+
+def state_needed(events: Iterable[dict[str, Any]]) -> set[StateKey]:
+    """The state that the rules read for these events."""
+    return {
+        key
+        for event in events
+        for key in needed_state(
+            type=event["type"],
+            state_key=event.get("state_key"),
+            sender=event["sender"],
+            content=event["content"],
+        )
+    }

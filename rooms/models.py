@@ -1,0 +1,250 @@
+"""Rooms and their lines of events, in tables.
+
+Only `rooms.append` writes events, state and audience; it does so while it holds the lock of the room's
+row. Every table carries the room as the first column of its keys, so that the schema can be distributed
+by room. Positions count events of one room from 1; a room that we take part in counts from where we joined,
+with room for the history before (`rooms.participant`).
+"""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+
+
+class Room(models.Model):
+    """A room that we host or take part in; the row whose lock makes its line one line."""
+
+    class Role(models.TextChoices):
+        HUB = "hub"
+        PARTICIPANT = "participant"
+
+    room_id = models.TextField(primary_key=True)
+    version = models.TextField(db_comment="room version, from the create event")
+    role = models.TextField(choices=Role.choices)
+    hub_server = models.TextField(db_comment="server of the create event's sender")
+    head_position = models.BigIntegerField(default=0, db_comment="position of the last event; 0 before the first")
+    head_event_id = models.TextField(default="", blank=True)
+    blocked = models.BooleanField(default=False, db_comment="requests for the room are refused")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(role__in=["hub", "participant"]), name="room_role_known"),
+            models.CheckConstraint(
+                condition=Q(head_position=0, head_event_id="") | Q(head_position__gt=0) & ~Q(head_event_id=""),
+                name="room_head_is_an_event",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.room_id
+
+
+class Event(models.Model):
+    """One event. Immutable, but for redaction and for an event that first was known outside of the line.
+
+    `position` is NULL for a state or auth event learnt on joining whose place in the line is not known yet.
+    `json` is the canonical JSON that hashes and signatures are about; it is never parsed to be sent again.
+    """
+
+    class Verdict(models.TextChoices):
+        ACCEPTED = "accepted"
+        SOFT_FAILED = "soft-failed"
+        REJECTED = "rejected"
+        REDACTED = "redacted", "accepted as its redacted copy"
+
+    event_id = models.TextField(primary_key=True)
+    room = models.ForeignKey(Room, on_delete=models.PROTECT, related_name="events", db_index=False)
+    position = models.BigIntegerField(null=True)
+    lpdu_id = models.TextField(null=True, db_comment="id of the LPDU within; NULL for a hub's own event")  # noqa: DJ001  NULL is outside of the unique constraint
+    type = models.TextField()
+    state_key = models.TextField(null=True, db_comment="NULL: not a state event")  # noqa: DJ001  '' is a state key
+    sender = models.TextField()
+    origin_server_ts = models.BigIntegerField(db_comment="milliseconds since the epoch, as its sender said")
+    json = models.TextField(db_comment="canonical JSON of the PDU; text, since jsonb would change it")
+    verdict = models.TextField(choices=Verdict.choices, default=Verdict.ACCEPTED)
+    reason = models.TextField(default="", blank=True, db_comment="why it was not accepted")
+    received_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["room", "position"], name="event_one_per_position"),
+            models.UniqueConstraint(fields=["room", "lpdu_id"], name="event_one_per_lpdu"),
+            models.CheckConstraint(
+                condition=Q(verdict__in=["accepted", "soft-failed", "rejected", "redacted"]), name="event_verdict_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.event_id
+
+
+class StateEntry(models.Model):
+    """That a state event was the room's state for its (type, state_key), and from where to where.
+
+    In force after `position` up to and including `replaced_at`, the position of what replaced it; NULL is
+    current. State before position p: `position < p AND (replaced_at IS NULL OR replaced_at >= p)`.
+    """
+
+    room = models.ForeignKey(Room, on_delete=models.PROTECT, related_name="state", db_index=False)
+    type = models.TextField()
+    state_key = models.TextField()
+    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False)
+    position = models.BigIntegerField()
+    replaced_at = models.BigIntegerField(null=True)
+
+    class Meta:
+        verbose_name_plural = "state entries"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["room", "type", "state_key"],
+                condition=Q(replaced_at__isnull=True),
+                include=["event"],
+                name="state_one_current",
+            ),
+            models.CheckConstraint(
+                condition=Q(replaced_at__isnull=True) | Q(replaced_at__gt=F("position")), name="state_interval_ordered"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["room", "position"], name="state_by_position"),
+            models.Index(fields=["room", "replaced_at", "position"], name="state_by_replacement"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.state_key}"
+
+
+class RoomServer(models.Model):
+    """One stay of a server in a room: from the event that brought its first user to the one that ended it.
+
+    The audience of every event between, what the server may ask for later, and the delivery cursor: events
+    after `sent_position`, up to `left_position` (included), are still to be sent to it by the room's hub.
+    """
+
+    room = models.ForeignKey(Room, on_delete=models.PROTECT, related_name="servers", db_index=False)
+    server = models.TextField()
+    joined_position = models.BigIntegerField()
+    left_position = models.BigIntegerField(null=True, blank=True)
+    sent_position = models.BigIntegerField()
+    joined_users = models.IntegerField(db_comment="joined users of the server; the stay ends when none is left")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["room", "server"], condition=Q(left_position__isnull=True), name="stay_one_current"
+            ),
+            models.CheckConstraint(
+                condition=Q(left_position__isnull=True, joined_users__gt=0)
+                | Q(left_position__isnull=False, joined_users=0),
+                name="stay_ends_with_its_last_user",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["room", "server", "joined_position"], name="stay_by_room"),
+            # What is left to send to a server: its current stays and those not yet sent to their end.
+            models.Index(
+                fields=["server", "room"],
+                condition=Q(left_position__isnull=True) | Q(sent_position__lt=F("left_position")),
+                name="stay_to_send",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.server} in {self.room_id}"
+
+
+class LocalUser(models.Model):
+    """A user of the messaging provider that we serve; not a staff account of this console."""
+
+    localpart = models.TextField(primary_key=True)
+    display_name = models.TextField(default="", blank=True)
+    deactivated = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return self.localpart
+
+
+class PendingInvite(models.Model):
+    """An invite of a local user to a room that we do not take part in.
+
+    For showing and for answering it; nothing in it is trusted when the room's events are checked.
+    """
+
+    room_id = models.TextField()
+    user_id = models.TextField()
+    hub_server = models.TextField()
+    room_version = models.TextField()
+    event_id = models.TextField()
+    json = models.TextField(db_comment="the invite event, canonical JSON")
+    stripped_state = models.TextField(db_comment="stripped state events, JSON list")
+    received_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["room_id", "user_id"], name="invite_one_per_user")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} to {self.room_id}"
+
+
+class PendingJoin(models.Model):
+    """A join that is under way: the hub may send us the room's events before its answer is stored.
+
+    Those requests wait for the join's end, instead of being dropped as events of a room that is not ours.
+    """
+
+    room_id = models.TextField()
+    user_id = models.TextField()
+    lease_until = models.DateTimeField(db_comment="a crashed join does not hold the room's events up for longer")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["room_id", "user_id"], name="join_one_per_user")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} to {self.room_id}"
+
+
+class Gap(models.Model):
+    """A place in a participant's line whose predecessor is missing: history to be fetched from the hub."""
+
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="gaps", db_index=False)
+    before_position = models.BigIntegerField(db_comment="the position whose predecessor is missing")
+    missing_event_id = models.TextField(db_comment="that predecessor's event id")
+    next_attempt = models.DateTimeField(auto_now_add=True)
+    failures = models.IntegerField(default=0)
+    last_error = models.TextField(default="", blank=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["room", "before_position"], name="gap_one_per_place")]
+        indexes: ClassVar = [models.Index(fields=["next_attempt"], name="gap_due")]
+
+    def __str__(self) -> str:
+        return f"{self.room_id} before {self.before_position}"
+
+
+class Finding(models.Model):
+    """Something a hub or peer did that the protocol forbids, with the signed evidence."""
+
+    class Kind(models.TextChoices):
+        EDIT = "edit", "content does not match its hash"
+        REPLAY = "replay", "an LPDU was used twice"
+        FORK = "fork", "an event does not follow the last one"
+        REJECTED = "rejected", "an event that the authorization rules refuse"
+        GAP = "gap", "history that the hub does not give"
+
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="findings", db_index=False)
+    server = models.TextField(db_comment="the server at fault")
+    kind = models.TextField(choices=Kind.choices)
+    event_id = models.TextField(default="", blank=True)
+    evidence = models.TextField(db_comment="what was received, and why it is wrong")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["room", "kind", "event_id"], name="finding_once"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["-created_at"], name="finding_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} by {self.server}"

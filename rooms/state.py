@@ -1,0 +1,91 @@
+"""Reading a room's state: now, and as it was before an event (draft section "State Events", decision 57).
+
+Events come as the stored JSON text, to be spliced into answers, in the order of the room's line.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import orjson
+from django.db.models import F, Q, QuerySet
+
+from linmatrix.protocol.state import StateEvent, StateKey
+from rooms.models import Event, Room, StateEntry
+from rooms.state_events import state_events
+
+STRIPPED_TYPES = (
+    "m.room.create",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.join_rules",
+    "m.room.canonical_alias",
+)
+"""What an invited or knocking user is shown of a room (draft section "Stripped State")."""
+
+STRIPPED_FIELDS = ("type", "state_key", "sender", "content")
+
+
+def entries_before(room: Room, position: int) -> QuerySet[StateEntry]:
+    """The state entries in force before the event at `position`."""
+    still_in_force = Q(replaced_at__isnull=True) | Q(replaced_at__gte=position)
+    return StateEntry.objects.filter(still_in_force, room=room, position__lt=position)
+
+
+def event_ids_before(room: Room, position: int) -> list[str]:
+    """Ids of the state events in force before `position`, oldest first."""
+    return list(entries_before(room, position).order_by("position").values_list("event_id", flat=True))
+
+
+def events_before(room: Room, position: int) -> list[str]:
+    """JSON texts of the state events in force before `position`, oldest first."""
+    return list(entries_before(room, position).order_by("position").values_list("event__json", flat=True))
+
+
+def auth_chain(event_ids: Iterable[str]) -> dict[str, str]:
+    """The auth events of these events and theirs in turn, back to the create event: JSON texts by id.
+
+    De-duplicated; an event among `event_ids` that another one rests on is part of it (decision 86).
+    """
+    chain: dict[str, str] = {}
+    references = _auth_events(Event.objects.filter(event_id__in=list(event_ids)).values_list("json", flat=True))
+    while references:
+        found = dict(Event.objects.filter(event_id__in=references).values_list("event_id", "json"))
+        chain |= found
+        references = _auth_events(found.values()) - chain.keys()
+    return chain
+
+
+def _auth_events(texts: Iterable[str]) -> set[str]:
+    return {event_id for text in texts for event_id in orjson.loads(text)["auth_events"]}
+
+
+def current_state(room_id: str, keys: Collection[StateKey]) -> dict[StateKey, StateEvent]:
+    """The current state events under these keys, where there are any; read without the room's lock."""
+    wanted = Q()
+    for type_, state_key in keys:
+        wanted |= Q(type=type_, state_key=state_key)
+    rows = StateEntry.objects.filter(wanted, room_id=room_id, replaced_at__isnull=True)
+    ids = {(row.type, row.state_key): row.event_id for row in rows}
+    events = state_events.get_many(list(ids.values()))
+    return {key: events[event_id] for key, event_id in ids.items()}
+
+
+def stripped_state(room_id: str) -> list[dict[str, Any]]:
+    """The room's stripped state (decision 118)."""
+    state = current_state(room_id, [(type_, "") for type_ in STRIPPED_TYPES])
+    return [
+        {field: getattr(state[key], field) for field in STRIPPED_FIELDS}
+        for key in ((type_, "") for type_ in STRIPPED_TYPES)
+        if key in state
+    ]
+
+
+def members(room_id: str) -> dict[str, str]:
+    """Every user that the room's state names, with their membership now; in the order of their latest change."""
+    rows = (
+        StateEntry.objects.filter(room_id=room_id, type="m.room.member", replaced_at__isnull=True)
+        .order_by(F("position").asc())
+        .values_list("state_key", "event__json")
+    )
+    return {user_id: str(orjson.loads(text)["content"].get("membership")) for user_id, text in rows}

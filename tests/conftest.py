@@ -1,0 +1,28 @@
+"""A room that we host and a server in it, for whoever needs one."""
+
+import pytest
+from django.utils import timezone
+
+from rooms.creation import create_room
+from tests.support.hosted import CREATOR
+from tests.support.peers import Peer
+
+
+@pytest.fixture
+def peer(transactional_db):
+    """A server whose key we know."""
+    return Peer("part.example.org").publish()
+
+
+@pytest.fixture
+def hosted(transactional_db):
+    """A public room that we host."""
+    return create_room(creator=CREATOR, now=timezone.now(), join_rule="public", name="Test")
+
+
+@pytest.fixture
+def joined(peer, hosted):
+    """That room with `@user:part.example.org` joined to it."""
+    response = peer.request("POST", "/_matrix/federation/v3/send_join/join", peer.join(hosted.room_id).event)
+    assert response.status_code == 200, response.content
+    return hosted

@@ -1,0 +1,248 @@
+"""Delivery, stepped: frozen transactions, leases, failures, and the end of a queue."""
+
+import threading
+from datetime import datetime, timedelta
+
+import pytest
+from django.utils import timezone
+
+from federation.client import Answer
+from federation.delivery import LEASE, Outcome, deliver, step
+from federation.models import Destination, OutboundLpdu, OutboundTransaction
+from federation.outbound import queue_lpdu, reset_backoff
+from federation.sweeping import due_destinations
+from linmatrix.protocol.events import Lpdu
+from rooms.models import RoomServer
+from tests.support.broker import published
+from tests.support.lines import append, in_thread, make_room, message
+from tests.support.remote import UNREACHABLE, Remote
+
+PEER = "peer.example.org"
+NOW = datetime.fromisoformat("2030-01-01T00:00:00+00:00")
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def step_at(remote: Remote, now: datetime = NOW, *, holder: str = "worker") -> Outcome:
+    return step(PEER, holder=holder, send=remote, clock=lambda: now, chance=lambda: 0.0)
+
+
+def run(remote: Remote) -> float | None:
+    return deliver(PEER, send=remote, chance=lambda: 0.0)
+
+
+def test_events_arrive_in_the_order_of_the_room() -> None:
+    append(make_room("a", PEER), "one", "two", "three")
+    remote = Remote()
+    assert run(remote) is None
+    assert remote.bodies() == ["one", "two", "three"]
+    destination = Destination.objects.get(server=PEER)
+    assert (destination.pending, destination.lease_holder, destination.failures) == (False, "", 0)
+    assert RoomServer.objects.get(server=PEER).sent_position == 3
+
+
+def test_the_body_is_the_stored_bytes() -> None:
+    append(make_room("a", PEER), "ü\u2028\U0001f600")
+    remote = Remote()
+    run(remote)
+    assert remote.received[0].body == (
+        b'{"edus":[],"pdus":[{"content":{"body":"' + "ü\u2028\U0001f600".encode() + b'","padding":""},'
+        b'"room_id":"!a:hub.example.org","sender":"@alice:hub.example.org","type":"m.room.message"}]}'
+    )
+
+
+def test_a_retry_is_the_same_request_though_new_events_arrived() -> None:
+    room = make_room("a", PEER)
+    append(room, "one")
+    remote = Remote.answering(Answer(500, None))
+    assert step_at(remote) is Outcome.FAILED
+    append(room, "two")
+    later = NOW + timedelta(seconds=2)
+    assert step_at(remote, later) is Outcome.DELIVERED
+    assert remote.received[0] == remote.received[1]
+    assert step_at(remote, later) is Outcome.DELIVERED
+    assert remote.bodies() == ["one", "two"]
+    assert remote.received[1].txn_id != remote.received[2].txn_id
+
+
+@pytest.mark.parametrize("status", [201, 204, 302, 400, 401, 403, 404, 409, 413, 429, 500, 503])
+def test_only_200_acknowledges(status: int) -> None:
+    append(make_room("a", PEER), "one")
+    remote = Remote.answering(Answer(status, {"errcode": "M_UNKNOWN", "error": "no"}))
+    assert step_at(remote) is Outcome.FAILED
+    assert RoomServer.objects.get(server=PEER).sent_position == 0
+    assert step_at(remote, NOW + timedelta(seconds=2)) is Outcome.DELIVERED
+    assert remote.received[0] == remote.received[1]
+    assert remote.bodies() == ["one"]
+
+
+def test_a_worker_that_dies_after_sending_is_followed_by_the_same_request() -> None:
+    room = make_room("a", PEER)
+    append(room, "one")
+    remote = Remote.answering(Killed())
+    with pytest.raises(Killed):
+        step_at(remote, holder="dead")
+    append(room, "two")
+    assert step_at(remote, NOW + LEASE - timedelta(seconds=1)) is Outcome.NOT_OURS
+    assert step_at(remote, NOW + LEASE) is Outcome.DELIVERED
+    assert remote.received[0] == remote.received[1]
+    assert remote.bodies() == ["one"]
+
+
+def test_a_lease_keeps_a_second_worker_out() -> None:
+    append(make_room("a", PEER), "one")
+    sending, answered = threading.Event(), threading.Event()
+
+    def slowly() -> None:
+        sending.set()
+        assert answered.wait(timeout=10)
+
+    first, second = Remote.answering(slowly), Remote()
+    with in_thread(lambda: run(first)):
+        assert sending.wait(timeout=10)
+        assert run(second) is None
+        answered.set()
+    assert (first.bodies(), second.received) == (["one"], [])
+
+
+def test_a_worker_that_lost_its_lease_does_not_acknowledge() -> None:
+    room = make_room("a", PEER)
+    append(room, "one")
+    second = Remote.answering(lambda: None, Answer(500, None))
+
+    def take_over() -> None:
+        assert step_at(second, NOW + LEASE, holder="second") is Outcome.DELIVERED
+        append(room, "two")
+        assert step_at(second, NOW + LEASE, holder="second") is Outcome.FAILED
+
+    first = Remote.answering(take_over)
+    assert step_at(first, holder="first") is Outcome.NOT_OURS
+    assert RoomServer.objects.get(server=PEER).sent_position == 1
+    assert Destination.objects.get(server=PEER).failures == 1
+
+
+def test_a_failure_of_a_worker_that_lost_its_lease_changes_nothing() -> None:
+    append(make_room("a", PEER), "one")
+
+    def take_over() -> None:
+        step_at(Remote(), NOW + LEASE, holder="second")
+        raise UNREACHABLE
+
+    assert step_at(Remote.answering(take_over), holder="first") is Outcome.FAILED
+    destination = Destination.objects.get(server=PEER)
+    assert (destination.failures, destination.lease_holder) == (0, "second")
+
+
+def test_failures_are_stored_with_the_time_of_the_next_attempt() -> None:
+    append(make_room("a", PEER), "one")
+    remote = Remote.answering(UNREACHABLE, Answer(502, {"errcode": "M_UNKNOWN", "error": "Bad\ngateway\x00"}))
+    step_at(remote)
+    destination = Destination.objects.get(server=PEER)
+    assert (destination.failures, destination.failing_since, destination.last_error) == (1, NOW, "connection refused")
+    assert destination.next_attempt == NOW + timedelta(seconds=1)
+    assert step_at(remote, NOW + timedelta(seconds=0.5)) is Outcome.NOT_OURS
+    second = NOW + timedelta(seconds=1)
+    step_at(remote, second)
+    destination.refresh_from_db()
+    assert (destination.failures, destination.failing_since) == (2, NOW)
+    assert destination.next_attempt == second + timedelta(seconds=2)
+    assert destination.last_error == "HTTP 502 M_UNKNOWN Bad gateway "
+    assert OutboundTransaction.objects.get().attempts == 2
+    step_at(remote, second + timedelta(seconds=2))
+    destination.refresh_from_db()
+    assert (destination.failures, destination.failing_since, destination.last_error) == (0, None, "")
+    assert destination.next_attempt is None
+
+
+@pytest.mark.parametrize(
+    ("asked_ms", "seconds"), [(60_000, 60), (10, 1), (10**12, 3600), ("soon", 1), (-5, 1), (True, 1)]
+)
+def test_a_rate_limited_sender_waits_as_long_as_it_is_asked_to(asked_ms: object, seconds: int) -> None:
+    append(make_room("a", PEER), "one")
+    limited = Answer(429, {"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": asked_ms})
+    step_at(Remote.answering(limited))
+    assert Destination.objects.get(server=PEER).next_attempt == NOW + timedelta(seconds=seconds)
+
+
+def test_fifty_events_a_transaction() -> None:
+    append(make_room("a", PEER), *map(str, range(51)))
+    remote = Remote()
+    run(remote)
+    assert [len(request.pdus) for request in remote.received] == [50, 1]
+    assert remote.bodies() == [str(number) for number in range(51)]
+
+
+def test_an_event_that_arrives_while_the_last_is_sent_is_sent_next() -> None:
+    room = make_room("a", PEER)
+    append(room, "one")
+    remote = Remote.answering(lambda: append(room, "two"))
+    run(remote)
+    assert remote.bodies() == ["one", "two"]
+    assert not Destination.objects.get(server=PEER).pending
+
+
+def test_a_failed_delivery_is_soon_woken_by_message_and_later_by_the_sweep() -> None:
+    append(make_room("a", PEER), "one")
+    soon = run(Remote.answering(UNREACHABLE))
+    assert soon is not None
+    assert 0 < soon <= 1
+    Destination.objects.update(next_attempt=None, failures=10)
+    assert run(Remote.answering(UNREACHABLE)) is None
+    assert due_destinations() == []
+    assert due_destinations(now=timezone.now() + timedelta(hours=1)) == [PEER]
+
+
+def test_a_lost_wake_up_is_found_by_the_sweep_and_a_leased_or_idle_destination_is_not() -> None:
+    append(make_room("a", PEER, "idle.example.org", "leased.example.org"), "one")
+    Destination.objects.filter(server="idle.example.org").update(pending=False)
+    Destination.objects.filter(server="leased.example.org").update(lease_until=NOW + LEASE, lease_holder="worker")
+    assert due_destinations(now=NOW) == [PEER]
+    assert set(due_destinations(now=NOW + LEASE)) == {PEER, "leased.example.org"}
+
+
+def test_a_request_of_the_peer_ends_its_back_off() -> None:
+    append(make_room("a", PEER), "one")
+    step_at(Remote.answering(UNREACHABLE))
+    with published() as messages:
+        reset_backoff(PEER)
+        assert messages() == [("deliver", PEER)]
+    remote = Remote()
+    assert step_at(remote) is Outcome.DELIVERED
+    assert remote.bodies() == ["one"]
+
+
+def test_a_request_of_a_peer_that_does_well_changes_nothing() -> None:
+    append(make_room("a", "well.example.org"), "one")
+    with published() as messages:
+        reset_backoff("well.example.org")
+        assert messages() == []
+
+
+def queued(lpdu_id: str) -> Lpdu:
+    return Lpdu(event=message("!theirs:peer.example.org", lpdu_id), lpdu_id=lpdu_id)
+
+
+def test_lpdus_are_sent_in_order_and_refused_ones_keep_the_reason() -> None:
+    for lpdu_id in ("$one", "$two", "$three"):
+        queue_lpdu(PEER, queued(lpdu_id))
+    failed = {"$two": {"error": "needs 50, has 0"}, "$three": "?", "$unknown": {"error": "x" * 9999 + "\x00"}}
+    remote = Remote.answering(Answer(200, {"failed_pdus": failed}))
+    run(remote)
+    assert remote.bodies() == ["$one", "$two", "$three"]
+    assert list(OutboundLpdu.objects.order_by("id").values_list("lpdu_id", "status", "reason")) == [
+        ("$one", "sent", ""),
+        ("$two", "refused", "needs 50, has 0"),
+        ("$three", "refused", "no reason given"),
+    ]
+
+
+@pytest.mark.parametrize("failed", [None, [], "x", {"$one": None}, {"\ud800x": {}}, {"$one": {"error": 5}}])
+def test_nothing_in_an_acknowledgement_can_stop_the_queue(failed: object) -> None:
+    queue_lpdu(PEER, queued("$one"))
+    remote = Remote.answering(Answer(200, {"failed_pdus": failed}))
+    assert step_at(remote) is Outcome.DELIVERED
+    assert OutboundLpdu.objects.get().status != OutboundLpdu.Status.QUEUED

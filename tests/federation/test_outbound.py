@@ -1,0 +1,396 @@
+"""What is marked, and what is gathered: audiences, turns, limits, and the race between appending and clearing."""
+
+import random
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from federation import outbound
+from federation.delivery import Outcome, deliver, step
+from federation.gathering import MAX_BODY_BYTES, share_out
+from federation.models import Destination, OutboundLpdu, OutboundTransaction
+from federation.outbound import QueueFull, mark_pending, queue_lpdu
+from linmatrix.protocol.events import Lpdu
+from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
+from rooms.models import Event, Room, RoomServer
+from tests.support.broker import published
+from tests.support.lines import append, appending, begin_stay, end_stay, in_thread, make_room, message
+from tests.support.remote import Remote
+
+PEER = "peer.example.org"
+OTHER = "other.example.org"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def run(remote: Remote, server: str = PEER) -> float | None:
+    return deliver(server, send=remote, chance=lambda: 0.0)
+
+
+def one_step(remote: Remote) -> Outcome:
+    return step(PEER, holder="worker", send=remote)
+
+
+def delivered(server: str = PEER) -> list[str]:
+    remote = Remote()
+    run(remote, server)
+    return remote.bodies()
+
+
+def queued(lpdu_id: str, room_id: str = "!theirs:peer.example.org", padding: int = 0) -> Lpdu:
+    return Lpdu(event=message(room_id, lpdu_id, padding), lpdu_id=lpdu_id)
+
+
+# Marking
+
+
+def test_only_servers_that_had_nothing_to_receive_are_woken() -> None:
+    room = make_room("a", PEER, OTHER)
+    with published() as messages:
+        append(room, "one")
+        assert sorted(messages()) == [("deliver", OTHER), ("deliver", PEER)]
+        append(room, "two")
+        assert messages() == []
+        delivered()
+        append(room, "three")
+        assert messages() == [("deliver", PEER)]
+
+
+def test_nobody_is_woken_before_the_events_can_be_seen() -> None:
+    with published() as messages:
+        with appending(make_room("a", PEER), "one"):
+            assert messages() == []
+        assert messages() == [("deliver", PEER)]
+
+
+def test_an_append_that_is_undone_wakes_nobody() -> None:
+    room = make_room("a", PEER)
+    with published() as messages:
+        with pytest.raises(ZeroDivisionError), appending(room, "one"):
+            raise ZeroDivisionError
+        assert messages() == []
+    assert not Destination.objects.exists()
+
+
+def test_marking_outside_of_a_transaction_is_a_mistake() -> None:
+    with pytest.raises(RuntimeError, match="transaction"):
+        mark_pending([PEER])
+
+
+def test_a_large_audience_costs_the_appending_process_one_message() -> None:
+    servers = [f"s{number}.example.org" for number in range(30)]
+    with published() as messages:
+        append(make_room("a", *servers), "one")
+        assert messages() == [("wake_all", sorted(servers))]
+
+
+def test_we_do_not_send_to_ourselves() -> None:
+    append(make_room("a", PEER, "hub.example.org"), "one")
+    assert list(Destination.objects.values_list("server", flat=True)) == [PEER]
+
+
+def test_a_room_of_another_hub_is_its_hubs_to_send() -> None:
+    append(make_room("a", PEER, role=Room.Role.PARTICIPANT, hub=OTHER), "one")
+    assert not Destination.objects.exists()
+    with transaction.atomic():
+        mark_pending([PEER])
+    assert delivered() == []
+
+
+# The race between an append, which relies on the mark, and a worker, which clears it
+
+
+def test_a_mark_is_not_cleared_under_an_append_that_relies_on_it() -> None:
+    room = make_room("a", PEER)
+    with transaction.atomic():
+        mark_pending([PEER])
+    relies, commit = threading.Event(), threading.Event()
+
+    def append_slowly() -> None:
+        with appending(room, "one"):
+            relies.set()
+            assert commit.wait(timeout=10)
+
+    remote = Remote()
+    with in_thread(append_slowly), published() as messages:
+        assert relies.wait(timeout=10)
+        assert one_step(remote) is Outcome.BUSY
+        assert Destination.objects.get(server=PEER).pending
+        commit.set()
+    assert one_step(remote) is Outcome.DELIVERED
+    assert messages_after(lambda: one_step(remote)) == (Outcome.DRAINED, [])
+    assert remote.bodies() == ["one"]
+
+
+def messages_after(work):  # type: ignore[no-untyped-def]
+    with published() as messages:
+        return work(), messages()
+
+
+def test_a_mark_that_is_cleared_first_is_set_again_and_the_worker_woken() -> None:
+    room = make_room("a", PEER)
+    with transaction.atomic():
+        mark_pending([PEER])
+    with published() as messages:
+        with transaction.atomic():
+            Destination.objects.select_for_update().get(server=PEER)
+            appending_thread = in_thread(lambda: append(room, "one"))
+            thread = appending_thread.__enter__()
+            wait_until_blocked()
+            Destination.objects.update(pending=False)
+        appending_thread.__exit__(None, None, None)
+        assert not thread.is_alive()
+        assert messages() == [("deliver", PEER)]
+    assert delivered() == ["one"]
+
+
+def wait_until_blocked() -> None:
+    """Until another connection waits for a lock of ours."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+            )
+            if cursor.fetchone() != (0,):
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")
+
+
+def test_a_worker_does_not_wait_for_an_append() -> None:
+    rooms = [make_room("a", PEER), make_room("b", PEER)]
+    append(rooms[0], "one")
+    with in_thread(lambda: None), appending(rooms[1], "two"):
+        remote = Remote()
+        outcomes: list[Outcome] = []
+        with in_thread(lambda: outcomes.extend(one_step(remote) for _ in range(2))):
+            pass
+    assert (outcomes, remote.bodies()) == ([Outcome.DELIVERED, Outcome.BUSY], ["one"])
+
+
+def test_a_worker_that_finds_a_busy_room_waits_a_little_and_comes_back_later() -> None:
+    room = make_room("a", PEER)
+    append(room, "one")
+    slept: list[float] = []
+    remote = Remote()
+    with appending(room, "two"):
+        again: list[float | None] = []
+        with in_thread(lambda: again.append(deliver(PEER, send=remote, sleep=slept.append))):
+            pass
+    assert again == [1.0]
+    assert len(slept) == 20
+    assert Destination.objects.get(server=PEER).lease_holder == ""
+    assert (remote.bodies(), delivered()) == (["one"], ["two"])
+
+
+def test_nothing_is_lost_among_racing_appends_and_workers() -> None:
+    """Rooms with overlapping audiences, woken workers only, no sweep: every event arrives once, in order."""
+    servers = [f"s{number}.example.org" for number in range(4)]
+    rooms = [make_room(f"r{number}", *random.Random(number).sample(servers, 3)) for number in range(4)]
+    remotes = {server: Remote() for server in servers}
+    appended = threading.Event()
+
+    def append_often(room: Room) -> None:
+        for number in range(40):
+            append(room, f"{room.room_id} {number}")
+            time.sleep(random.random() * 0.01)
+
+    def work(messages) -> None:  # type: ignore[no-untyped-def]
+        again: list[str] = []
+        quiet_since = time.monotonic()
+        while not appended.is_set() or time.monotonic() - quiet_since < 1.5:
+            woken = [str(server) for _, server in messages()] + again
+            again = [server for server in woken if run(remotes[server], server) is not None]
+            if woken:
+                quiet_since = time.monotonic()
+            time.sleep(0.002)
+
+    with published() as first, published() as second:
+        workers = [in_thread(lambda: work(first)), in_thread(lambda: work(second))]
+        for worker in workers:
+            worker.__enter__()
+        appenders = [in_thread(lambda room=room: append_often(room)) for room in rooms]
+        for appender in appenders:
+            appender.__enter__()
+        for appender in appenders:
+            appender.__exit__(None, None, None)
+        appended.set()
+        for worker in workers:
+            worker.__exit__(None, None, None)
+
+    for stay in RoomServer.objects.all():
+        texts = [text for text in remotes[stay.server].bodies() if text.startswith(stay.room_id)]
+        assert texts == [f"{stay.room_id} {number}" for number in range(40)]
+    assert not Destination.objects.filter(pending=True).exists()
+
+
+# Which events
+
+
+def test_a_kicked_server_gets_the_kick_and_nothing_after() -> None:
+    room = make_room("a", PEER, OTHER)
+    append(room, "before")
+    stay = RoomServer.objects.get(server=PEER)
+    append(room, "kick")
+    end_stay(stay)
+    append(room, "after")
+    assert delivered() == ["before", "kick"]
+    assert delivered(OTHER) == ["before", "kick", "after"]
+    append(room, "later")
+    assert not Destination.objects.get(server=PEER).pending
+
+
+def test_a_server_that_joins_again_gets_the_end_of_its_first_stay_first_and_nothing_between() -> None:
+    room = make_room("a", PEER, OTHER)
+    append(room, "one", "kick")
+    end_stay(RoomServer.objects.get(server=PEER))
+    append(room, "between")
+    begin_stay(room, PEER)
+    append(room, "join", "two")
+    assert delivered() == ["one", "kick", "join", "two"]
+
+
+def test_events_of_one_room_are_not_overtaken_across_stays() -> None:
+    room = make_room("a", PEER)
+    append(room, *(str(number) for number in range(49)))
+    append(room, "49", "kick")
+    end_stay(RoomServer.objects.get(server=PEER))
+    append(room, "between")
+    begin_stay(room, PEER)
+    append(room, "join")
+    remote = Remote()
+    run(remote)
+    assert [len(request.pdus) for request in remote.received] == [50, 2]
+    assert remote.bodies() == [*map(str, range(50)), "kick", "join"]
+
+
+def test_events_that_did_not_take_effect_are_not_sent_and_hold_nothing_up() -> None:
+    room = make_room("a", PEER)
+    append(room, "one")
+    append(room, "rejected", verdict=Event.Verdict.REJECTED)
+    append(room, "redacted", verdict=Event.Verdict.REDACTED)
+    append(room, "soft", verdict=Event.Verdict.SOFT_FAILED)
+    assert delivered() == ["one", "redacted"]
+    assert RoomServer.objects.get(server=PEER).sent_position == 4
+
+
+def test_a_busy_room_does_not_keep_others_waiting() -> None:
+    append(make_room("busy", PEER), *(f"busy {number}" for number in range(200)))
+    for name in ("a", "z"):
+        append(make_room(name, PEER), name)
+    remote = Remote()
+    one_step(remote)
+    assert {"a", "z"} <= set(remote.bodies())
+    assert len(remote.bodies()) == 50
+
+
+def test_more_rooms_than_places_take_turns() -> None:
+    rooms = [make_room(f"r{number:03}", PEER) for number in range(120)]
+    for room in rooms:
+        append(room, *(f"{room.room_id} {number}" for number in range(2)))
+    remote = Remote()
+    for _ in range(3):
+        one_step(remote)
+    served = {text.split()[0] for text in remote.bodies()}
+    assert served == {room.room_id for room in rooms}
+    run(remote)
+    assert len(remote.bodies()) == len(set(remote.bodies())) == 240
+
+
+def test_large_events_make_small_transactions() -> None:
+    room = make_room("a", PEER)
+    append(room, *(str(number) for number in range(10)), padding=40_000)
+    remote = Remote()
+    run(remote)
+    assert [len(request.pdus) for request in remote.received] == [2] * 5
+    assert all(len(request.body) <= MAX_BODY_BYTES for request in remote.received)
+    assert remote.bodies() == [str(number) for number in range(10)]
+
+
+def test_rooms_of_large_events_take_turns_too() -> None:
+    for name in ("a", "b", "c"):
+        append(make_room(name, PEER), f"{name}1", f"{name}2", padding=60_000)
+    remote = Remote()
+    run(remote)
+    assert remote.bodies() == ["a1", "b1", "c1", "a2", "b2", "c2"]
+
+
+def test_a_transaction_holds_rooms_of_one_path_form() -> None:
+    append(make_room("a", PEER, version="I.1"), *(f"a{number}" for number in range(60)))
+    append(make_room("b", PEER), *(f"b{number}" for number in range(60)))
+    remote = Remote()
+    run(remote)
+    forms = [request.path.startswith("/_matrix/federation/v2/send/") for request in remote.received]
+    assert forms == [True, False, True, False]
+    for request, stable in zip(remote.received, forms, strict=True):
+        assert {event["content"]["body"][0] for event in request.pdus} == {"a" if stable else "b"}
+        assert request.path.endswith(f"/send/{request.txn_id}")
+        assert stable or f"/unstable/{UNSTABLE_PREFIX}/" in request.path
+
+
+def test_lpdus_and_events_share_the_places() -> None:
+    append(make_room("a", PEER), *(f"pdu {number}" for number in range(60)))
+    for number in range(60):
+        queue_lpdu(PEER, queued(f"${number}"))
+    remote = Remote()
+    one_step(remote)
+    assert [sum(text.startswith(kind) for text in remote.bodies()) for kind in ("pdu", "$")] == [25, 25]
+    run(remote)
+    assert [text for text in remote.bodies() if text[0] == "$"] == [f"${number}" for number in range(60)]
+
+
+def test_lpdus_for_stable_and_unstable_rooms_keep_their_order() -> None:
+    stable = make_room("s", version="I.1", role=Room.Role.PARTICIPANT, hub=PEER)
+    unstable = make_room("u", role=Room.Role.PARTICIPANT, hub=PEER)
+    for number, room in enumerate([stable, stable, unstable, stable]):
+        queue_lpdu(PEER, queued(f"${number}", room.room_id))
+    remote = Remote()
+    run(remote)
+    assert [[event["content"]["body"] for event in request.pdus] for request in remote.received] == [
+        ["$0", "$1"],
+        ["$2"],
+        ["$3"],
+    ]
+
+
+def test_an_lpdu_is_queued_once() -> None:
+    queue_lpdu(PEER, queued("$one"))
+    queue_lpdu(PEER, queued("$one"))
+    assert delivered() == ["$one"]
+
+
+def test_the_queue_for_a_hub_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbound, "MAX_QUEUED_LPDUS", 2)
+    queue_lpdu(PEER, queued("$one"))
+    queue_lpdu(PEER, queued("$two"))
+    with pytest.raises(QueueFull, match="2 events wait for"):
+        queue_lpdu(PEER, queued("$three"))
+    assert OutboundLpdu.objects.count() == 2
+
+
+def test_a_server_that_was_away_catches_up_from_its_cursor() -> None:
+    room = make_room("a", PEER)
+    append(room, *(str(number) for number in range(130)))
+    Destination.objects.update(next_attempt=timezone.now() - timedelta(days=7), failures=100)
+    assert delivered() == [str(number) for number in range(130)]
+    assert OutboundTransaction.objects.filter(acked_at__isnull=False).count() == 3
+
+
+@pytest.mark.parametrize(
+    ("places", "demands", "shares"),
+    [
+        (50, [], []),
+        (50, [3], [3]),
+        (5, [9, 9], [3, 2]),
+        (50, [200, 1, 1], [48, 1, 1]),
+        (2, [1, 1, 1], [1, 1, 0]),
+        (4, [1, 9, 2], [1, 2, 1]),
+    ],
+)
+def test_places_are_shared_out_in_turns(places: int, demands: list[int], shares: list[int]) -> None:
+    assert share_out(places, demands) == shares

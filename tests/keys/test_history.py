@@ -1,0 +1,161 @@
+"""What is remembered of servers' keys: nothing is overwritten but validity, and nothing by a bad answer."""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+from django.db import IntegrityError
+
+from keys import history
+from keys.clock import at
+from keys.fetchers import parse_server_keys
+from keys.history import MAX_KEYS_PER_SERVER
+from keys.keyring import Keyring
+from keys.models import KeyFetch, KeyResponse, ServerKey
+from linmatrix.protocol.errors import Malformed
+from linmatrix.protocol.signing import SigningKey
+from tests.keys.test_fetchers import INVALID
+from tests.support.keys import DAY, HOUR, NOW, PEER, Clock, Network, answer, key
+
+pytestmark = pytest.mark.django_db
+
+ONE, TWO, THREE = key(1, "one"), key(2, "two"), key(3, "three")
+
+
+def store(*current: SigningKey, now_ms: int = NOW, **more: Any) -> None:
+    body = answer(*current, **{"valid_until_ts": now_ms + HOUR, **more})
+    history.store(parse_server_keys(body, server=PEER, now_ms=now_ms), now_ms=now_ms)
+
+
+def rows() -> dict[tuple[str, bytes], tuple[int, int | None, bool]]:
+    """Validity, expiry and whether it is current, by key id and public key."""
+    return {
+        (row.key_id, bytes(row.public_key)): (row.valid_until_ts, row.expired_ts, row.current)
+        for row in ServerKey.objects.all()
+    }
+
+
+def row(item: SigningKey) -> tuple[int, int | None, bool]:
+    return rows()[item.key_id, item.public_key]
+
+
+def test_an_answer_is_kept_as_it_came() -> None:
+    store(ONE, old={TWO: NOW - DAY})
+    assert row(ONE) == (NOW + HOUR, None, True)
+    assert row(TWO) == (NOW + HOUR, NOW - DAY, False)
+    response = KeyResponse.objects.get()
+    assert response.fetched_at == at(NOW)
+    assert parse_server_keys(response.json.encode(), server=PEER, now_ms=NOW).response == response.json
+
+
+def test_asking_again_moves_validity_and_adds_no_rows() -> None:
+    store(ONE)
+    store(ONE, now_ms=NOW + DAY)
+    assert rows() == {(ONE.key_id, ONE.public_key): (NOW + DAY + HOUR, None, True)}
+    assert KeyResponse.objects.get().fetched_at == at(NOW + DAY)
+
+
+def test_a_key_that_is_listed_no_more_stays_with_its_answer() -> None:
+    store(ONE)
+    store(TWO, now_ms=NOW + DAY)
+    assert row(ONE) == (NOW + HOUR, None, False)
+    assert row(TWO) == (NOW + DAY + HOUR, None, True)
+    of_one = ServerKey.objects.get(key_id=ONE.key_id).response
+    assert parse_server_keys(of_one.json.encode(), server=PEER, now_ms=NOW).keys[0].key_id == ONE.key_id
+    assert KeyResponse.objects.count() == 2
+
+
+def test_a_key_that_becomes_old_expires_and_may_come_back() -> None:
+    store(ONE, TWO)
+    store(ONE, old={TWO: NOW - 5})
+    assert row(TWO) == (NOW + HOUR, NOW - 5, False)
+    store(ONE, TWO)
+    assert row(TWO) == (NOW + HOUR, None, True)
+
+
+def test_new_material_under_a_known_id_is_a_second_key_and_ends_the_first() -> None:
+    confused = SigningKey(ONE.key_id, TWO.key)
+    store(ONE)
+    store(confused, now_ms=NOW + 60)
+    assert row(ONE) == (NOW + 60, None, False)
+    assert row(confused) == (NOW + 60 + HOUR, None, True)
+
+
+def test_new_material_under_a_known_id_does_not_prolong_the_first() -> None:
+    store(ONE)
+    store(SigningKey(ONE.key_id, TWO.key), now_ms=NOW + DAY)
+    assert row(ONE) == (NOW + HOUR, None, False)
+
+
+def test_keys_of_another_server_stay_as_they_are() -> None:
+    store(ONE)
+    body = answer(TWO, server="other.example.org")
+    history.store(parse_server_keys(body, server="other.example.org", now_ms=NOW), now_ms=NOW)
+    assert row(ONE) == (NOW + HOUR, None, True)
+    assert set(history.load([PEER])) == {PEER}
+
+
+@pytest.mark.parametrize("changed", [pytest.param(case.values[0], id=case.id) for case in INVALID])
+def test_history_is_untouched_by_an_answer_with(
+    keyring: Keyring, network: Network, clock: Clock, changed: Callable[[dict[str, Any]], None]
+) -> None:
+    network.answers[PEER] = answer(ONE, old={THREE: NOW - DAY})
+    assert keyring.event_keys([(PEER, ONE.key_id, NOW)])
+    before = rows(), KeyResponse.objects.values().get()
+    clock.now += 13 * HOUR
+
+    def change(value: dict[str, Any]) -> None:
+        value["valid_until_ts"] = clock.now + HOUR
+        changed(value)
+
+    network.answers[PEER] = answer(ONE, change=change)
+    keyring.event_keys([(PEER, ONE.key_id, clock.now)])
+    assert len(network.asked) == 2
+    assert (rows(), KeyResponse.objects.values().get()) == before
+    assert KeyFetch.objects.get().failures == 1
+
+    network.answers[PEER] = answer(ONE, valid_until_ts=clock.now + HOUR)
+    clock.now += 10_000
+    assert keyring.event_keys([(PEER, ONE.key_id, clock.now)])[PEER, ONE.key_id][0].valid_at(clock.now)
+
+
+def test_a_server_cannot_fill_our_disk_with_keys() -> None:
+    numbers = count()
+
+    def many(number: int) -> dict[SigningKey, int]:
+        return {key(9, f"old{next(numbers)}"): 0 for _ in range(number)}
+
+    for number in (60, 60, 60, 60, MAX_KEYS_PER_SERVER - 241):
+        store(ONE, old=many(number))
+    before = rows()
+    assert len(before) == MAX_KEYS_PER_SERVER
+    with pytest.raises(Malformed, match="more than 256 keys"):
+        store(ONE, old=many(1), now_ms=NOW + 1)
+    assert rows() == before
+    store(ONE, now_ms=NOW + 1)
+    assert row(ONE) == (NOW + 1 + HOUR, None, True)
+
+
+def test_a_key_that_becomes_known_as_leaked_is_not_used() -> None:
+    store(ONE)
+    ServerKey.objects.update(public_key=SigningKey.from_seed("ed25519:1", bytes(32)).public_key)
+    assert history.load([PEER]) == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "constraint"),
+    [
+        ({"public_key": TWO.public_key}, "key_one_current_per_id"),
+        ({"current": False}, "key_once"),
+        ({"key_id": "ed25519:other", "expired_ts": NOW}, "key_current_is_not_expired"),
+    ],
+)
+def test_the_database_refuses(fields: dict[str, Any], constraint: str) -> None:
+    store(ONE)
+    twin = ServerKey.objects.get()
+    twin.pk = None
+    for name, value in fields.items():
+        setattr(twin, name, value)
+    with pytest.raises(IntegrityError, match=constraint):
+        twin.save()
