@@ -5,7 +5,6 @@ ASGI entry point hands over as RAW_URI; any path that Django has decoded would n
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
@@ -18,6 +17,9 @@ from keys.keyring import request_keys
 from linmatrix.protocol.errors import BadSignature
 from linmatrix.protocol.request_auth import Credentials, covered_forms, parse_authorization
 
+SIGNED_CONTENT = "linmatrix.signed_content"
+"""Where in a request's META the base view puts the JSON object that the signature covers, None without a body."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerPrincipal:
@@ -28,7 +30,7 @@ class ServerPrincipal:
 
 
 class XMatrixAuthentication(BaseAuthentication):
-    """Authenticates a request, or answers 401 M_FORBIDDEN. The base view has read `request.content` before."""
+    """Authenticates a request, or answers 401 M_FORBIDDEN. The base view has read the body before."""
 
     def authenticate(self, request: Request) -> tuple[ServerPrincipal, list[Credentials]]:
         try:
@@ -53,8 +55,12 @@ class XMatrixAuthentication(BaseAuthentication):
         keys = request_keys(credentials.origin, credentials.key_id, now_ms)
         if not keys:
             raise BadSignature(f"no current key {credentials.key_id} of {credentials.origin} is known")
-        content: Any = getattr(request, "content", None)
-        forms = covered_forms(credentials, method=request.method or "", uri=raw_target(request), content=content)
+        forms = covered_forms(
+            credentials,
+            method=request.method or "",
+            uri=raw_target(request),
+            content=request.META[SIGNED_CONTENT],
+        )
         if not any(key.verifies(form, credentials.signature) for key in keys for form in forms):
             raise BadSignature("the signature does not verify")
 

@@ -38,6 +38,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -48,12 +49,14 @@ from federation.models import Destination, OutboundTransaction
 from federation.outbound import next_transaction
 from linmatrix.transport.errors import TransportError
 
-SEND_SECONDS = 60.0
-"""Patience for a 200. A receiver answers when it has processed all events, and an existing hub sends them on to
-every participant before it does; one without idempotency must not be made to process them twice."""
+SEND_SECONDS: float = settings.SEND_TIMEOUT
+"""Patience for a 200; a minute, unless the settings say otherwise. A receiver answers when it has processed all
+events, and an existing hub sends them on to every participant before it does; one without idempotency must not be
+made to process them twice."""
 
-LEASE = timedelta(seconds=SEND_SECONDS + 30)
-"""The request and, with a wide margin, the database transactions around it and clocks that differ."""
+LEASE = timedelta(seconds=1.5 * SEND_SECONDS)
+"""The request and, with a wide margin, the database transactions around it and clocks that differ. A peer whose
+worker died waits for as long."""
 
 TURN_SECONDS = 30.0
 """After that a worker gives the destination back and queues up again, so that a long backlog for some destinations
@@ -178,8 +181,9 @@ def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | O
             # What was committed before that lock was ours is visible now, and nothing else counts on the mark.
             row = next_transaction(destination)
         if row is None:
-            destination.pending = False
-            destination.save(update_fields=["pending"])
+            # The lease too, or a worker that the next append wakes would still find it and go away again.
+            destination.pending, destination.lease_until, destination.lease_holder = False, None, ""
+            destination.save(update_fields=["pending", "lease_until", "lease_holder"])
             return Outcome.DRAINED
         row.attempts += 1
         row.save(update_fields=["attempts"])

@@ -6,6 +6,7 @@ checks as any other, and count only where the event after them names them.
 
 import logging
 from datetime import timedelta
+from enum import Enum
 from typing import Any
 
 from django.utils import timezone
@@ -37,6 +38,9 @@ MAX_BACKFILL_BYTES = 12 * 1024 * 1024
 
 PAGES_PER_RUN = 50
 """Pages that one run of `fill_gap` fetches before it makes room for other tasks."""
+
+MAX_DUE = 50
+"""Gaps that one sweep wakes."""
 
 RETRY_DELAYS = (timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
 """Waits after failures to fetch history, the last one from then on: nobody waits for it urgently."""
@@ -107,22 +111,39 @@ def fetch_predecessors(room: Room, pdu: Pdu) -> list[Pdu]:
     raise ApiError(503, "M_UNKNOWN", "An earlier event is missing and could not be fetched. Try again.")
 
 
-def fill_gap(gap_id: int) -> bool:
-    """Fetch history into a gap; whether it is closed. Failures are noted with the time of the next attempt."""
+class Progress(Enum):
+    """How far a run of `fill_gap` came."""
+
+    CLOSED = "closed"
+    MORE = "more"
+    LATER = "later"
+
+
+def fill_gap(gap_id: int) -> Progress:
+    """Fetch history into a gap. A failure is noted with the time of the next attempt, which the sweep finds.
+
+    Two workers on one gap do no harm: what one has inserted the other finds known.
+    """
     for _ in range(PAGES_PER_RUN):
         gap = Gap.objects.select_related("room").filter(pk=gap_id).first()
         if gap is None:
-            return True
+            return Progress.CLOSED
         try:
             page = fetch_page(gap.room, gap.missing_event_id)
             if gap.missing_event_id not in {event.event_id for event in page}:
                 raise BadAnswer(f"{gap.room.hub_server} does not give {gap.missing_event_id}")
         except TransportError as error:
-            _note_failure(gap, str(error))
-            return False
+            _note_failure(gap, error.reason)
+            return Progress.LATER
         if insert_history(gap, page, now=timezone.now()):
-            return True
-    return False
+            return Progress.CLOSED
+    return Progress.MORE
+
+
+def due_gaps() -> list[int]:
+    """Gaps whose time has come, those first that have waited longest."""
+    due = Gap.objects.filter(next_attempt__lte=timezone.now()).order_by("next_attempt")
+    return list(due.values_list("pk", flat=True)[:MAX_DUE])
 
 
 def _note_failure(gap: Gap, error: str) -> None:

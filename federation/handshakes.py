@@ -13,10 +13,11 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from federation import paths, tasks
+from federation import paths
 from federation.client import Answer, federation_client
 from federation.gaps import check_pdus
 from federation.sending import Sent, send_event
+from federation.wake import alarm_clock
 from keys.local import signing_key
 from linmatrix.protocol.completion import make_lpdu
 from linmatrix.protocol.errors import Malformed, ProtocolError
@@ -85,7 +86,7 @@ def leave(*, room_id: str, user_id: str, reason: str = "") -> Sent:
     lpdu = _lpdu(template, room_id, user_id, "leave", reason)
     _post(template, paths.send_leave(lpdu.lpdu_id), lpdu.event, timeout=HANDSHAKE_TIMEOUT)
     PendingInvite.objects.filter(room_id=room_id, user_id=user_id).delete()
-    return Sent(lpdu_id=lpdu.lpdu_id)
+    return Sent(lpdu_id=lpdu.lpdu_id, taken=True)
 
 
 def invite(*, room_id: str, sender: str, user_id: str) -> Sent:
@@ -116,7 +117,9 @@ def invite(*, room_id: str, sender: str, user_id: str) -> Sent:
 
 def _send_membership(room_id: str, user_id: str, membership: str, reason: str = "") -> Sent:
     content = {"membership": membership, **({"reason": reason} if reason else {})}
-    return send_event(room_id=room_id, sender=user_id, type="m.room.member", content=content, state_key=user_id)
+    sent = send_event(room_id=room_id, sender=user_id, type="m.room.member", content=content, state_key=user_id)
+    PendingInvite.objects.filter(room_id=room_id, user_id=user_id).delete()
+    return sent
 
 
 def _join_elsewhere(room_id: str, user_id: str, via: str) -> Sent:
@@ -137,8 +140,8 @@ def _join_elsewhere(room_id: str, user_id: str, via: str) -> Sent:
     except ProtocolError as error:
         raise HandshakeFailed(f"{template.hub} answered with a state that does not allow the join: {error}") from None
     PendingInvite.objects.filter(room_id=room_id, user_id=user_id).delete()
-    for gap in Gap.objects.filter(room=room):
-        tasks.wake_gap(gap.pk)
+    gaps = Gap.objects.filter(room=room).values_list("pk", flat=True)
+    alarm_clock.publish("federation.tasks.fill_gap", list(gaps))
     return Sent(event_id=event.event_id, lpdu_id=lpdu.lpdu_id)
 
 

@@ -27,10 +27,14 @@ from rooms.models import Event, Room
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What was sent: `event_id` when it is in the line already, `lpdu_id` when its echo is awaited."""
+    """What was sent: `event_id` when it is in the line already, `lpdu_id` when its echo is awaited.
+
+    `taken` says that the hub has taken it and that we, who are not in the room, get no echo.
+    """
 
     event_id: str = ""
     lpdu_id: str = ""
+    taken: bool = False
 
 
 def send_event(*, room_id: str, sender: str, type: str, content: dict[str, Any], state_key: str | None = None) -> Sent:

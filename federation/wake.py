@@ -7,9 +7,10 @@ import logging
 import time
 from collections.abc import Sequence
 
-from kombu.exceptions import KombuError
+from celery import Celery
+from kombu.exceptions import OperationalError
 
-from linmatrix.celery import app
+from linmatrix import celery
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ every request would wait for its timeout."""
 class AlarmClock:
     """Publishes the wake-ups of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: Celery) -> None:
+        self._app = app
         self._quiet_until = 0.0
 
     def wake(self, servers: Sequence[str], *, after: float = 0.0, expires: float | None = None) -> None:
@@ -44,11 +46,11 @@ class AlarmClock:
             return
         try:
             for argument in arguments:
-                app.send_task(task, args=[argument], countdown=after or None, expires=expires)
-        except (KombuError, OSError) as error:
+                self._app.send_task(task, args=[argument], countdown=after or None, expires=expires)
+        except (OperationalError, OSError) as error:
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             logger.warning("cannot wake workers, the sweep will: %s", error)
 
 
-alarm_clock = AlarmClock()
+alarm_clock = AlarmClock(celery.app)
 """The process's own."""

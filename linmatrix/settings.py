@@ -47,6 +47,8 @@ OPEN_LOCALPARTS = env.bool("LINMATRIX_OPEN_LOCALPARTS", default=True)
 # How other servers are reached.
 ALLOW_PRIVATE_ADDRESSES = env.bool("LINMATRIX_ALLOW_PRIVATE_ADDRESSES", default=False)
 CA_FILE: str | None = env.str("LINMATRIX_CA_FILE", default="") or None
+# Seconds that a peer has to acknowledge a transaction. A worker that dies holds its peer up for half as long again.
+SEND_TIMEOUT: float = env.float("LINMATRIX_SEND_TIMEOUT", default=60.0)
 
 # X-Matrix names the destination; Host takes no part in deciding who we are.
 ALLOWED_HOSTS = env.list("LINMATRIX_ALLOWED_HOSTS", default=["*"])

@@ -81,7 +81,8 @@ class Line:
 
     def known_lpdus(self, lpdu_ids: Collection[str]) -> dict[str, str]:
         """Which of these LPDUs are in the room's line already: their events' ids by LPDU id (decision 38)."""
-        return dict(Event.objects.filter(room=self.room, lpdu_id__in=lpdu_ids).values_list("lpdu_id", "event_id"))
+        known = Event.objects.filter(room=self.room, lpdu_id__in=lpdu_ids).values_list("lpdu_id", "event_id")
+        return {str(lpdu_id): event_id for lpdu_id, event_id in known}
 
     def append(self, pdu: Pdu, *, verdict: str = "", reason: str = "") -> int:
         """Put an event at the end of the line and give its position.

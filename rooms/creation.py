@@ -14,6 +14,7 @@ from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
 from rooms.append import create_line
 from rooms.hub import append_own_to, member_event, milliseconds
+from rooms.local_users import require_local
 from rooms.models import Room
 
 JOIN_RULES = ("public", "knock", "invite")
@@ -43,6 +44,7 @@ def create_room(
     `power_levels` replaces the default content, in which the creator has 100. `federate` False keeps the room
     to our own users for good (decision 47). Raises `Malformed` for a value that no peer would understand.
     """
+    require_local(creator)
     version = version or settings.DEFAULT_ROOM_VERSION
     for value, known in ((version, ROOM_VERSIONS), (join_rule, JOIN_RULES), (history_visibility, HISTORY_VISIBILITIES)):
         if value not in known:

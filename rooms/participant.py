@@ -132,7 +132,7 @@ def _cited(pdu: Pdu) -> CitedEvent:
 
 def _cited_events(event_ids: Collection[str]) -> dict[str, CitedEvent]:
     rows = Event.objects.filter(event_id__in=event_ids).values_list("event_id", "room_id", "type", "state_key")
-    return {event_id: CitedEvent(*fields) for event_id, *fields in rows}
+    return {event_id: CitedEvent(room_id, type_, state_key) for event_id, room_id, type_, state_key in rows}
 
 
 def _state_needed(pdus: Sequence[Pdu]) -> set[StateKey]:
@@ -262,7 +262,10 @@ def insert_history(gap: Gap, pdus: Sequence[Pdu], *, now: datetime) -> bool:
     (threat T33); the rest is not used. The gap closes at the create event or at an event that we have.
     """
     with open_line(gap.room_id, now=now) as line:
-        gap = Gap.objects.select_for_update().get(pk=gap.pk)
+        current = Gap.objects.select_for_update().filter(pk=gap.pk).first()
+        if current is None or current.missing_event_id != gap.missing_event_id:
+            return current is None  # another worker was faster
+        gap = current
         by_id = {pdu.event_id: pdu for pdu in pdus}
         known = known_events(gap.room_id, by_id.keys() | _predecessors(pdus) | {gap.missing_event_id})
         chain: list[Pdu] = []

@@ -4,33 +4,22 @@ Only events that have a place in the line; state learnt on joining is not part o
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from django.db.models import F
-
-from rooms.models import Event, Room, StateEntry
+from rooms.models import Event, Room
 
 PAGE = 500
 """Events read at a time."""
 
 
-def latest(room: Room, limit: int | None) -> list[Event]:
+def latest(room: Room, *, limit: int | None) -> list[Event]:
     """The last `limit` events of the room (None: all of them), oldest first."""
     newest_first = Event.objects.filter(room=room, position__isnull=False).order_by("-position")
     return list(newest_first if limit is None else newest_first[:limit])[::-1]
 
 
-def after(room: Room, position: int) -> Iterator[Event]:
+def after(room: Room, *, position: int) -> Iterator[Event]:
     """The events after a position, in order."""
-    while page := list(Event.objects.filter(room=room, position__gt=position).order_by("position")[:PAGE]):
+    later = Event.objects.filter(room=room, position__gt=position).order_by("position")
+    while page := list(later[:PAGE]):
         yield from page
-        position = page[-1].position or position
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """A room in a list: what it is called and how many people are in it."""
-
-    room: Room
-    name: str
-    joined_users: int
+        later = later.filter(position__gt=page[-1].position)

@@ -1,11 +1,13 @@
 """A room that we host and a server in it, for whoever needs one."""
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
 from rooms.creation import create_room
 from tests.support.hosted import CREATOR
 from tests.support.peers import Peer
+from tests.support.tls_peer import TlsPeer
 
 
 @pytest.fixture
@@ -26,3 +28,10 @@ def joined(peer, hosted):
     response = peer.request("POST", "/_matrix/federation/v3/send_join/join", peer.join(hosted.room_id).event)
     assert response.status_code == 200, response.content
     return hosted
+
+
+@pytest.fixture
+def tls_peer(transactional_db, tmp_path):
+    """A peer that can be called over TLS, at a name that leads to it."""
+    with TlsPeer(settings.TEST_AUTHORITY, tmp_path / "peer") as server:
+        yield server

@@ -2,9 +2,16 @@
 
 import os
 import tempfile
+from pathlib import Path
+
+from linmatrix.stack.certificates import Authority
 
 os.environ["LINMATRIX_SERVER_NAME"] = "hub.example.org"
 os.environ["LINMATRIX_ALLOW_PRIVATE_ADDRESSES"] = "1"
 os.environ["LINMATRIX_DATA_DIR"] = tempfile.mkdtemp(prefix="linmatrix-test-")
 
-from linmatrix.settings import *  # noqa: F403  the environment first
+# The authority of the peers that tests talk to over TLS.
+TEST_AUTHORITY = Authority(Path(os.environ["LINMATRIX_DATA_DIR"]) / "tls")
+os.environ["LINMATRIX_CA_FILE"] = str(TEST_AUTHORITY.certificate_file)
+
+from linmatrix.settings import *  # noqa: E402, F403  the environment first

@@ -4,7 +4,8 @@ Order of checks (decision 69): method, JSON, authentication, then the endpoint's
 percent-encoded, since the path is routed as it was sent (decision 70), and are decoded here.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, cast
 from urllib.parse import unquote
 
 from django.http import HttpResponse
@@ -13,6 +14,7 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from federation.authentication import SIGNED_CONTENT, ServerPrincipal
 from federation.errors import ApiError
 from federation.idempotency import Transaction, once
 from linmatrix.protocol import canonical_json
@@ -31,22 +33,24 @@ class AlwaysJson(BaseContentNegotiation):
 class FederationView(APIView):
     """An authenticated endpoint of the federation API.
 
-    A view names its methods in `http_method_names`; HEAD and OPTIONS are no methods of the API. Handlers get
-    path parameters decoded, `request.content` (the JSON object, None without a body) and `self.origin`.
+    A view names its methods in `http_method_names`; HEAD and OPTIONS are no methods of the API. Handlers have
+    `self.content`, the JSON object of a PUT or POST, and `self.origin`, the server that sent the request.
     `stable` is given by the route: whether it is the draft's own path or the unstable one.
     """
 
     content_negotiation_class = AlwaysJson
-    http_method_names: ClassVar[list[str]] = []
+    http_method_names = []
+    content: dict[str, Any]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check the request before its handler runs."""
         method = (request.method or "").lower()
         if method not in self.http_method_names:
             raise MethodNotAllowed(method)
-        request.content = self._content(request)
+        content = self._content(request)
+        request.META[SIGNED_CONTENT] = content
+        self.content = content or {}
         super().initial(request, *args, **kwargs)
-        self.kwargs = kwargs
 
     def _content(self, request: Request) -> dict[str, Any] | None:
         body = request.body
@@ -59,9 +63,11 @@ class FederationView(APIView):
     @property
     def origin(self) -> str:
         """The server that sent the request."""
-        return self.request.user.origin
+        return cast(ServerPrincipal, self.request.user).origin
 
-    def once(self, endpoint: str, txn_id: str, process: Any, *, stable: bool, exclusive: bool = False) -> HttpResponse:
+    def once(
+        self, endpoint: str, txn_id: str, process: Callable[[], HttpResponse], *, stable: bool, exclusive: bool = False
+    ) -> HttpResponse:
         """Process the request once per transaction id."""
         request = Transaction(
             self.origin, endpoint, unquote(txn_id), self.request.body, stable=stable, exclusive=exclusive

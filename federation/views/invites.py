@@ -27,7 +27,7 @@ class Invite(FederationView):
         return self.once("invite", txn_id, self._process, stable=stable)
 
     def _process(self) -> HttpResponse:
-        content = self.request.content
+        content = self.content
         event = check_schema(content.get("event"))
         pdu = self._as_hub(event) if is_lpdu(event) else receive_invite(self.origin, content)
         # The draft calls the member `pdu`, existing implementations `event` (decision 94).
@@ -40,6 +40,6 @@ class Invite(FederationView):
         room = hosted_room(event["room_id"])
         if domain_of(event["sender"]) != self.origin:
             raise ApiError(403, "M_FORBIDDEN", "The sender is a user of another server.")
-        if self.request.content.get("room_version") not in (None, room.version):
+        if self.content.get("room_version") not in (None, room.version):
             raise Malformed("room_version is not that of the room")
         return append_invite(room, lpdu=receive_lpdu(event, keys=keys_for([event])))

@@ -38,7 +38,7 @@ class SendJoin(FederationView):
         return self.once("send_join", txn_id, self._process, stable=stable)
 
     def _process(self) -> HttpResponse:
-        event = check_membership_event(self.request.content, origin=self.origin, membership="join")
+        event = check_membership_event(self.content, origin=self.origin, membership="join")
         room = hosted_room(event["room_id"])
         return join_response(room, append_membership(room, event))
 

@@ -31,6 +31,6 @@ class SendLeave(FederationView):
         return self.once("send_leave", txn_id, self._process, stable=stable)
 
     def _process(self) -> HttpResponse:
-        event = check_membership_event(self.request.content, origin=self.origin, membership="leave")
+        event = check_membership_event(self.content, origin=self.origin, membership="leave")
         append_membership(hosted_room(event["room_id"]), event)
         return json_response({})

@@ -22,5 +22,5 @@ class Send(FederationView):
 
     def _process(self) -> HttpResponse:
         # EDUs are for features that this server does not have; the draft lets a receiver ignore their types.
-        pdus, _edus = lists_of(self.request.content)
+        pdus, _edus = lists_of(self.content)
         return json_response({"failed_pdus": receive_transaction(self.origin, pdus)})

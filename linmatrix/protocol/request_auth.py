@@ -21,8 +21,8 @@ MAX_HEADER_LENGTH = 8192
 MAX_CREDENTIALS = 4
 """Authorization headers of one request: a server has one key, or two while it rotates them."""
 
-_TOKEN_RULE = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PARAMETER = re.compile(rf'({_TOKEN_RULE})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))', re.DOTALL)
+_TCHARS = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_PARAMETER = re.compile(rf'({_TCHARS})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))', re.DOTALL)
 _SCHEME = re.compile(r"X-Matrix[ \t]+", re.IGNORECASE)
 _COMMA = re.compile(r"[ \t]*,[ \t,]*")
 
@@ -124,7 +124,7 @@ def covered_forms(
     A request without a body (`content` None) may be signed with an empty object, as the draft wants, or
     without `content`, as Matrix servers do (decision 65).
     """
-    forms = [content] if content is not None else [{}, None]
+    forms: list[dict[str, Any] | None] = [content] if content is not None else [{}, None]
     return [
         request_bytes(
             method=method, uri=uri, origin=credentials.origin, destination=credentials.destination, content=form

@@ -4,13 +4,25 @@ from pathlib import PurePath
 
 # Sixteen transactions under way at once in one worker process: they wait on the network, not on the processor.
 DEFAULT_WORKER_THREADS = 16
-# Past this, requests still being answered are given up when a web process stops.
+# Past this, requests still being answered are given up when a web process stops. It is waited for in full wherever a
+# peer keeps an HTTP/2 connection open.
 WEB_STOP_SECONDS = 15
 # A request's headers: the largest honest one, Authorization, has 8 KiB at most. granian's default is 16 MiB.
 MAX_HEADER_BYTES = 64 * 1024
+# Migrations and static files, in one process.
+PREPARE = ("-m", "linmatrix.stack.prepare")
 
 
-def web(*, host: str, port: int, workers: int, certificate: PurePath, key: PurePath, static: PurePath) -> list[str]:
+def web(
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    certificate: PurePath,
+    key: PurePath,
+    static: PurePath,
+    stop_seconds: int = WEB_STOP_SECONDS,
+) -> list[str]:
     """granian, speaking TLS 1.3 with HTTP/2 or HTTP/1.1 as the peer chooses, and the admin's static files."""
     return [
         "-m", "granian",
@@ -19,7 +31,7 @@ def web(*, host: str, port: int, workers: int, certificate: PurePath, key: PureP
         "--host", host,
         "--port", str(port),
         "--workers", str(workers),
-        "--workers-kill-timeout", str(WEB_STOP_SECONDS),
+        "--workers-kill-timeout", str(stop_seconds),
         "--http2-max-headers-size", str(MAX_HEADER_BYTES),
         "--no-ws",
         "--ssl-certificate", str(certificate),

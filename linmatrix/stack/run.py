@@ -68,14 +68,14 @@ def _introduce(console: Console, server: Server) -> None:
     table.add_row("Server name", server.server_name)
     table.add_row("Federation", server.base_url)
     table.add_row("Admin", f"{server.base_url}/admin/")
-    table.add_row("Admin login", _admin_login(server))
+    table.add_row("Admin login", admin_login(server))
     table.add_row("Certificates", f"signed by {server.authority.certificate_file}")
     table.add_row("Data and logs", str(server.folder))
     console.print(table)
     console.print("Ctrl-C stops it.")
 
 
-def _admin_login(server: Server) -> str:
+def admin_login(server: Server) -> str:
     """Create the admin's account on the first start, and say how to sign in."""
     file = server.folder / "admin-password"
     if file.exists():

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -54,6 +54,7 @@ class Server:
         redis_url: str | None = None,
         web_workers: int = 1,
         worker_threads: int = commands.DEFAULT_WORKER_THREADS,
+        web_stop_seconds: int = commands.WEB_STOP_SECONDS,
         extra_environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder.resolve()
@@ -67,6 +68,7 @@ class Server:
         self.host = host
         self.web_workers = web_workers
         self.worker_threads = worker_threads
+        self.web_stop_seconds = web_stop_seconds
         self._database_url = database_url
         self._redis_url = redis_url
         self._extra_environment = dict(extra_environment or {})
@@ -202,9 +204,12 @@ class Server:
 
     def manage(self, *arguments: str, extra_environment: Mapping[str, str] | None = None) -> str:
         """Run a manage.py command against it and return what it printed; raise StackError when it fails."""
+        return self._run(commands.manage(*arguments), extra_environment or {})
+
+    def _run(self, command: Sequence[str], extra_environment: Mapping[str, str]) -> str:
         result = subprocess.run(
-            [sys.executable, *commands.manage(*arguments)],
-            env={**self.environment(), **(extra_environment or {})},
+            [sys.executable, *command],
+            env={**self.environment(), **extra_environment},
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -212,13 +217,12 @@ class Server:
             check=False,
         )
         if result.returncode != 0:
-            raise StackError(f"manage.py {arguments[0]} failed:\n{result.stdout}{result.stderr}".rstrip())
+            raise StackError(f"{' '.join(command[:2])} failed:\n{result.stdout}{result.stderr}".rstrip())
         return result.stdout
 
     def prepare(self) -> None:
         """Bring the database's schema and the admin's static files up to date."""
-        self.manage("migrate", "--noinput")
-        self.manage("collectstatic", "--noinput")
+        self._run(commands.PREPARE, {})
 
     def wait_for_web(self) -> None:
         """Return when it answers a request; raise StackError when it has ended, or takes too long."""
@@ -238,6 +242,7 @@ class Server:
                 certificate=files.certificate,
                 key=files.key,
                 static=self.folder / "static",
+                stop_seconds=self.web_stop_seconds,
             )
         if part == "worker":
             return commands.worker(threads=self.worker_threads)

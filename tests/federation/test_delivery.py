@@ -4,13 +4,17 @@ import threading
 from datetime import datetime, timedelta
 
 import pytest
+from celery import Celery
+from django.db import connection
 from django.utils import timezone
 
+from federation import tasks
 from federation.client import Answer
 from federation.delivery import LEASE, Outcome, deliver, step
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.outbound import queue_lpdu, reset_backoff
 from federation.sweeping import due_destinations
+from federation.wake import AlarmClock
 from linmatrix.protocol.events import Lpdu
 from rooms.models import RoomServer
 from tests.support.broker import published
@@ -91,6 +95,36 @@ def test_a_worker_that_dies_after_sending_is_followed_by_the_same_request() -> N
     assert step_at(remote, NOW + LEASE) is Outcome.DELIVERED
     assert remote.received[0] == remote.received[1]
     assert remote.bodies() == ["one"]
+
+
+def test_no_database_connection_is_held_while_a_request_is_under_way() -> None:
+    append(make_room("a", PEER), "one")
+
+    def check() -> None:
+        assert not connection.in_atomic_block
+        assert connection.connection is None
+
+    remote = Remote.answering(check)
+    run(remote)
+    assert remote.bodies() == ["one"]
+
+
+def test_a_long_backlog_does_not_occupy_a_worker_for_ever() -> None:
+    append(make_room("a", PEER), *map(str, range(120)))
+    times = iter(NOW + timedelta(seconds=10 * number) for number in range(100))
+    remote = Remote()
+    assert deliver(PEER, send=remote, clock=lambda: next(times)) == 0.0
+    assert 0 < len(remote.bodies()) < 120
+    assert Destination.objects.get(server=PEER).lease_holder == ""
+    assert run(remote) is None
+    assert remote.bodies() == [str(number) for number in range(120)]
+
+
+def test_a_fault_of_ours_gives_the_lease_back() -> None:
+    append(make_room("a", PEER), "one")
+    with pytest.raises(ZeroDivisionError):
+        run(Remote.answering(ZeroDivisionError()))
+    assert Destination.objects.get(server=PEER).lease_holder == ""
 
 
 def test_a_lease_keeps_a_second_worker_out() -> None:
@@ -201,7 +235,23 @@ def test_a_lost_wake_up_is_found_by_the_sweep_and_a_leased_or_idle_destination_i
     Destination.objects.filter(server="idle.example.org").update(pending=False)
     Destination.objects.filter(server="leased.example.org").update(lease_until=NOW + LEASE, lease_holder="worker")
     assert due_destinations(now=NOW) == [PEER]
+    with published() as messages:
+        tasks.sweep()
+        assert ("deliver", PEER) in messages()
     assert set(due_destinations(now=NOW + LEASE)) == {PEER, "leased.example.org"}
+
+
+def test_a_worker_passes_on_the_wake_ups_of_a_large_audience() -> None:
+    with published() as messages:
+        tasks.wake_all([PEER, "other.example.org"])
+        assert messages() == [("deliver", PEER), ("deliver", "other.example.org")]
+
+
+def test_without_a_broker_appending_goes_on_and_is_not_slowed_down_again(caplog: pytest.LogCaptureFixture) -> None:
+    clock = AlarmClock(Celery(broker="redis://127.0.0.1:1", set_as_current=False))
+    clock.wake([PEER])
+    clock.wake([PEER])
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["cannot wake workers, the sweep will"]
 
 
 def test_a_request_of_the_peer_ends_its_back_off() -> None:

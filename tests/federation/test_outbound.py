@@ -3,7 +3,10 @@
 import random
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import connection, transaction
@@ -17,10 +20,11 @@ from federation.outbound import QueueFull, mark_pending, queue_lpdu
 from linmatrix.protocol.events import Lpdu
 from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
 from rooms.models import Event, Room, RoomServer
-from tests.support.broker import published
+from tests.support.broker import Messages, published
 from tests.support.lines import append, appending, begin_stay, end_stay, in_thread, make_room, message
 from tests.support.remote import Remote
 
+Execute = Callable[..., object]
 PEER = "peer.example.org"
 OTHER = "other.example.org"
 
@@ -33,6 +37,11 @@ def run(remote: Remote, server: str = PEER) -> float | None:
 
 def one_step(remote: Remote) -> Outcome:
     return step(PEER, holder="worker", send=remote)
+
+
+def drain(remote: Remote) -> None:
+    while one_step(remote) is Outcome.DELIVERED:
+        pass
 
 
 def delivered(server: str = PEER) -> list[str]:
@@ -116,19 +125,33 @@ def test_a_mark_is_not_cleared_under_an_append_that_relies_on_it() -> None:
             assert commit.wait(timeout=10)
 
     remote = Remote()
-    with in_thread(append_slowly), published() as messages:
+    with published() as messages, in_thread(append_slowly):
         assert relies.wait(timeout=10)
         assert one_step(remote) is Outcome.BUSY
         assert Destination.objects.get(server=PEER).pending
         commit.set()
+        assert messages() == []
     assert one_step(remote) is Outcome.DELIVERED
-    assert messages_after(lambda: one_step(remote)) == (Outcome.DRAINED, [])
+    assert one_step(remote) is Outcome.DRAINED
     assert remote.bodies() == ["one"]
 
 
-def messages_after(work):  # type: ignore[no-untyped-def]
-    with published() as messages:
-        return work(), messages()
+def test_an_append_that_commits_just_before_the_worker_locks_is_seen() -> None:
+    room = make_room("a", PEER)
+    with transaction.atomic():
+        mark_pending([PEER])
+    appends = [lambda: append(room, "one")]
+
+    def append_before_lock(execute: Execute, sql: str, *arguments: object) -> object:
+        if sql.endswith("FOR UPDATE SKIP LOCKED") and appends:
+            with in_thread(appends.pop()):
+                pass
+        return execute(sql, *arguments)
+
+    remote = Remote()
+    with connection.execute_wrapper(append_before_lock):
+        assert one_step(remote) is Outcome.DELIVERED
+    assert (remote.bodies(), appends) == (["one"], [])
 
 
 def test_a_mark_that_is_cleared_first_is_set_again_and_the_worker_woken() -> None:
@@ -136,14 +159,11 @@ def test_a_mark_that_is_cleared_first_is_set_again_and_the_worker_woken() -> Non
     with transaction.atomic():
         mark_pending([PEER])
     with published() as messages:
-        with transaction.atomic():
+        with ExitStack() as append_ends, transaction.atomic():
             Destination.objects.select_for_update().get(server=PEER)
-            appending_thread = in_thread(lambda: append(room, "one"))
-            thread = appending_thread.__enter__()
+            append_ends.enter_context(in_thread(lambda: append(room, "one")))
             wait_until_blocked()
             Destination.objects.update(pending=False)
-        appending_thread.__exit__(None, None, None)
-        assert not thread.is_alive()
         assert messages() == [("deliver", PEER)]
     assert delivered() == ["one"]
 
@@ -153,9 +173,7 @@ def wait_until_blocked() -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-            )
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))")
             if cursor.fetchone() != (0,):
                 return
         time.sleep(0.01)
@@ -165,11 +183,10 @@ def wait_until_blocked() -> None:
 def test_a_worker_does_not_wait_for_an_append() -> None:
     rooms = [make_room("a", PEER), make_room("b", PEER)]
     append(rooms[0], "one")
-    with in_thread(lambda: None), appending(rooms[1], "two"):
-        remote = Remote()
-        outcomes: list[Outcome] = []
-        with in_thread(lambda: outcomes.extend(one_step(remote) for _ in range(2))):
-            pass
+    remote = Remote()
+    outcomes: list[Outcome] = []
+    with appending(rooms[1], "two"), in_thread(lambda: outcomes.extend(one_step(remote) for _ in range(2))):
+        pass
     assert (outcomes, remote.bodies()) == ([Outcome.DELIVERED, Outcome.BUSY], ["one"])
 
 
@@ -200,7 +217,7 @@ def test_nothing_is_lost_among_racing_appends_and_workers() -> None:
             append(room, f"{room.room_id} {number}")
             time.sleep(random.random() * 0.01)
 
-    def work(messages) -> None:  # type: ignore[no-untyped-def]
+    def work(messages: Messages) -> None:
         again: list[str] = []
         quiet_since = time.monotonic()
         while not appended.is_set() or time.monotonic() - quiet_since < 1.5:
@@ -210,23 +227,27 @@ def test_nothing_is_lost_among_racing_appends_and_workers() -> None:
                 quiet_since = time.monotonic()
             time.sleep(0.002)
 
-    with published() as first, published() as second:
-        workers = [in_thread(lambda: work(first)), in_thread(lambda: work(second))]
-        for worker in workers:
-            worker.__enter__()
-        appenders = [in_thread(lambda room=room: append_often(room)) for room in rooms]
-        for appender in appenders:
-            appender.__enter__()
-        for appender in appenders:
-            appender.__exit__(None, None, None)
-        appended.set()
-        for worker in workers:
-            worker.__exit__(None, None, None)
+    with ExitStack() as workers, ExitStack() as appenders:
+        for _ in range(2):
+            workers.enter_context(in_thread(partial(work, workers.enter_context(published()))))
+        workers.callback(appended.set)
+        for room in rooms:
+            appenders.enter_context(in_thread(partial(append_often, room)))
 
     for stay in RoomServer.objects.all():
         texts = [text for text in remotes[stay.server].bodies() if text.startswith(stay.room_id)]
         assert texts == [f"{stay.room_id} {number}" for number in range(40)]
     assert not Destination.objects.filter(pending=True).exists()
+
+
+def test_a_worker_that_cleared_a_mark_does_not_keep_the_next_one_out() -> None:
+    room = make_room("a", PEER)
+    append(room, "one")
+    remote = Remote()
+    drain(remote)
+    append(room, "two")
+    assert step(PEER, holder="another", send=remote) is Outcome.DELIVERED
+    assert remote.bodies() == ["one", "two"]
 
 
 # Which events
@@ -298,7 +319,7 @@ def test_more_rooms_than_places_take_turns() -> None:
         one_step(remote)
     served = {text.split()[0] for text in remote.bodies()}
     assert served == {room.room_id for room in rooms}
-    run(remote)
+    drain(remote)
     assert len(remote.bodies()) == len(set(remote.bodies())) == 240
 
 
@@ -340,7 +361,7 @@ def test_lpdus_and_events_share_the_places() -> None:
     remote = Remote()
     one_step(remote)
     assert [sum(text.startswith(kind) for text in remote.bodies()) for kind in ("pdu", "$")] == [25, 25]
-    run(remote)
+    drain(remote)
     assert [text for text in remote.bodies() if text[0] == "$"] == [f"${number}" for number in range(60)]
 
 

@@ -145,7 +145,7 @@ def bad_events(peer, room_id):
 
 
 def nested(depth):
-    value = 1
+    value: object = 1
     for _ in range(depth):
         value = [value]
     return value

@@ -78,6 +78,13 @@ def test_eight_threads_that_find_a_server_down_make_one_request(network: Network
     assert network.asked == [PEER]
 
 
+@pytest.mark.parametrize("attempt", range(5))
+def test_one_of_eight_threads_gets_the_lease_of_a_server_that_is_due(attempt: int) -> None:
+    KeyFetch.objects.create(server=PEER)
+    results = at_once(8, lambda: leases.take(PEER, now_ms=now_ms()))
+    assert sorted(type(result).__name__ for result in results) == ["Lease", *["Refusal"] * 7]
+
+
 def test_no_transaction_is_open_during_a_request(network: Network) -> None:
     states = []
 
@@ -142,7 +149,9 @@ def test_made_up_origins_hold_up_few_threads_and_no_known_peer(network: Network)
     holders = [threading.Thread(target=hold) for _ in range(MAX_REQUESTS_WAITING)]
     for thread in holders:
         thread.start()
+    begun = time.monotonic()
     while len(network.asked) < 1 + MAX_REQUESTS_WAITING:
+        assert time.monotonic() - begun < 10
         time.sleep(0.01)
     begun = time.monotonic()
     assert keyring.request_keys("one-more.example.org", ONE.key_id, now_ms()) == []

@@ -21,7 +21,7 @@ def published() -> Iterator[Messages]:
         queue.clear()
 
         def drain() -> list[tuple[str, object]]:
-            messages = []
+            messages: list[tuple[str, object]] = []
             while True:
                 try:
                     message = queue.get(block=False)

@@ -1,0 +1,50 @@
+"""How much is measured: enough for figures that repeat, or a quick look."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The size of each measurement; seconds are aims, the counts of a run follow from the speed of its warm-up."""
+
+    floor_seconds: float
+    ingest_seconds: float
+    delivery_seconds: float
+    single_requests: int
+    echoes: int
+    long_room_events: int
+    crowd_members: int
+    crowd_servers: int
+    rounds: int
+    round_transactions: int
+    """Transactions of each participant in one round of the comparison of rooms."""
+    profile_transactions: int
+
+
+FULL = Sizes(
+    floor_seconds=3.0,
+    ingest_seconds=15.0,
+    delivery_seconds=10.0,
+    single_requests=500,
+    echoes=100,
+    long_room_events=100_000,
+    crowd_members=10_000,
+    crowd_servers=100,
+    rounds=9,
+    round_transactions=12,
+    profile_transactions=100,
+)
+
+QUICK = Sizes(
+    floor_seconds=1.0,
+    ingest_seconds=4.0,
+    delivery_seconds=3.0,
+    single_requests=100,
+    echoes=20,
+    long_room_events=10_000,
+    crowd_members=1_000,
+    crowd_servers=50,
+    rounds=3,
+    round_transactions=8,
+    profile_transactions=40,
+)

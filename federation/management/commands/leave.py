@@ -1,0 +1,23 @@
+"""`manage.py leave`: leave a room, or decline an invite to one."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from federation import handshakes
+from federation.management.acting import AsUser, room_id_of, user_id_of
+
+
+class Command(AsUser):
+    """Takes a user out of a room."""
+
+    help = "Leave a room, or decline an invite to one."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--reason", default="", help="shown to the others in the room")
+
+    def act(self, **options: Any) -> None:
+        room_id = room_id_of(options["room"])
+        sent = handshakes.leave(room_id=room_id, user_id=user_id_of(options["user"]), reason=options["reason"])
+        self.report(room_id, sent, options)

@@ -1,0 +1,72 @@
+"""One hub for all scenarios, since starting one takes seconds, and a terminal at it.
+
+It has four web processes, and gives its peers so little time to acknowledge that a dead worker's lease runs out while
+a test waits for it. Each test makes rooms and participants of its own.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from linmatrix.stack.certificates import Authority
+from linmatrix.stack.driver import Driver
+from linmatrix.stack.ports import free_port
+from linmatrix.stack.server import Server
+from tests.scenarios.participants import Participant, participants
+
+WEB_PROCESSES = 4
+SEND_TIMEOUT = "6"
+WORKER_THREADS = 8
+
+MakeParticipants = Callable[..., list[Participant]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the scenarios on one of the processes among which pytest-xdist shares out the tests."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("scenarios"))
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Whose certificates all servers here have and trust."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def hub(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that runs until the last scenario has ended."""
+    server = Server(
+        tmp_path_factory.mktemp("hub"),
+        server_name=f"hub.localhost:{free_port()}",
+        authority=authority,
+        web_workers=WEB_PROCESSES,
+        worker_threads=WORKER_THREADS,
+        extra_environment={"LINMATRIX_SEND_TIMEOUT": SEND_TIMEOUT},
+    )
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def console(hub: Server) -> Iterator[Driver]:
+    """Acts on the hub."""
+    with Driver(hub) as driver:
+        yield driver
+
+
+@pytest.fixture
+def make_participants(authority: Authority, tmp_path: Path) -> Iterator[MakeParticipants]:
+    """Makes servers of these names that live as long as the test; see `participants`."""
+    numbers = count(1)
+    with ExitStack() as stack:
+
+        def make(*labels: str, authority: Authority = authority, trusts: Authority | None = None) -> list[Participant]:
+            folder = tmp_path / f"participants-{next(numbers)}"
+            return stack.enter_context(participants(*labels, authority=authority, folder=folder, trusts=trusts))
+
+        yield make
