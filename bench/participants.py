@@ -4,6 +4,7 @@ Pure, so that a process that sends and one that is inside of the hub's Django ag
 """
 
 import hashlib
+import secrets
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,9 +56,10 @@ class Participant:
 
     def message(self, room_id: str, *, hub: str, number: int) -> Lpdu:
         """A signed message of exactly `LPDU_BYTES`; another `number` (below 10^8) makes another message."""
-        return self._message(room_id, hub, f"{number:0{_NUMBER_DIGITS}} {'x' * _padding(self.name, room_id, hub)}")
+        text = f"{number:0{_NUMBER_DIGITS}} {'x' * _padding(self.name, room_id, hub)}"
+        return self._say(text, room_id, hub)
 
-    def _message(self, room_id: str, hub: str, text: str) -> Lpdu:
+    def _say(self, text: str, room_id: str, hub: str) -> Lpdu:
         event = new_event(
             room_id=room_id,
             sender=self.user(),
@@ -79,20 +81,27 @@ class Participant:
         )
         return make_lpdu(event, hub_server=hub, key=self.key)
 
-    def transaction(self, txn_id: str, lpdus: list[Lpdu], *, hub: str) -> SignedRequest:
-        """A signed transaction, on the path that rooms of the default version take."""
-        body = canonical_json.dumps({"edus": [], "pdus": [lpdu.event for lpdu in lpdus]})
+    def transactions(self, room_id: str, *, hub: str, count: int, lpdus: int) -> list[SignedRequest]:
+        """Signed transactions of `lpdus` new messages each."""
+        batch = secrets.token_hex(8)
+        requests = []
+        for first in range(0, count * lpdus, lpdus):
+            messages = [self.message(room_id, hub=hub, number=number) for number in range(first, first + lpdus)]
+            requests.append(self._transaction(f"{batch}-{first}", messages, hub))
+        return requests
+
+    def _transaction(self, txn_id: str, messages: list[Lpdu], hub: str) -> SignedRequest:
+        # On the path that rooms of the default version take.
         target = f"/_matrix/federation/unstable/{UNSTABLE_PREFIX}/send/{txn_id}"
-        header = authorization(
-            method="PUT", uri=target, origin=self.name, destination=hub, content=body, key=self.key
-        )
+        body = canonical_json.dumps({"edus": [], "pdus": [lpdu.event for lpdu in messages]})
+        header = authorization(method="PUT", uri=target, origin=self.name, destination=hub, content=body, key=self.key)
         return SignedRequest(target, header, body)
 
 
 @lru_cache
 def _padding(name: str, room_id: str, hub: str) -> int:
     """The characters by which a message without padding is smaller than `LPDU_BYTES`."""
-    bare = Participant(name)._message(room_id, hub, "0" * _NUMBER_DIGITS + " ")
+    bare = Participant(name)._say("0" * _NUMBER_DIGITS + " ", room_id, hub)
     return LPDU_BYTES - len(canonical_json.dumps(bare.event))
 
 

@@ -3,25 +3,12 @@
 from datetime import datetime
 
 from django.contrib import admin
-from django.db import models
-from django.http import HttpRequest
+from django.utils.safestring import SafeString
 
 from keys.clock import at
 from keys.models import KeyFetch, ServerKey
 from linmatrix.protocol.encoding import encode_base64
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Lists and shows rows."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return False
+from linmatrix.readonly_admin import ReadOnlyAdmin, pretty_json
 
 
 @admin.register(ServerKey)
@@ -47,8 +34,8 @@ class ServerKeyAdmin(ReadOnlyAdmin):
         return None if key.expired_ts is None else at(key.expired_ts)
 
     @admin.display(description="the server's answer")
-    def response_json(self, key: ServerKey) -> str:
-        return key.response.json
+    def response_json(self, key: ServerKey) -> SafeString | str:
+        return pretty_json(key.response.json)
 
 
 @admin.register(KeyFetch)

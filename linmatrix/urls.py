@@ -1,7 +1,12 @@
 """Where requests go: the federation API, and the console."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
+
+admin.site.site_header = "linmatrix"
+admin.site.site_title = "linmatrix"
+admin.site.index_title = settings.SERVER_NAME
 
 urlpatterns = [
     path("_matrix/key/v2/", include("keys.urls")),

@@ -42,13 +42,14 @@ def events_before(room: Room, position: int) -> list[str]:
     return list(entries_before(room, position).order_by("position").values_list("event__json", flat=True))
 
 
-def auth_chain(event_ids: Iterable[str]) -> dict[str, str]:
-    """The auth events of these events and theirs in turn, back to the create event: JSON texts by id.
+def auth_chain(texts: Iterable[str]) -> dict[str, str]:
+    """The auth events of these events, given as JSON texts, and theirs in turn, back to the create event.
 
-    De-duplicated; an event among `event_ids` that another one rests on is part of it (decision 86).
+    JSON texts by id; de-duplicated; an event among `texts` that another one rests on is part of it
+    (decision 86).
     """
     chain: dict[str, str] = {}
-    references = _auth_events(Event.objects.filter(event_id__in=list(event_ids)).values_list("json", flat=True))
+    references = _auth_events(texts)
     while references:
         found = dict(Event.objects.filter(event_id__in=references).values_list("event_id", "json"))
         chain |= found

@@ -31,6 +31,12 @@ def joined(peer, hosted):
 
 
 @pytest.fixture
+def private(transactional_db):
+    """A room that only invited users may join."""
+    return create_room(creator=CREATOR, now=timezone.now(), name="Private")
+
+
+@pytest.fixture
 def tls_peer(transactional_db, tmp_path):
     """A peer that can be called over TLS, at a name that leads to it."""
     with TlsPeer(settings.TEST_AUTHORITY, tmp_path / "peer") as server:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -35,7 +35,7 @@ DEFAULT_PORT = 8448  # where a server name without a port is looked for (draft, 
 WEB_START_SECONDS = 60.0
 _WATCH_SECONDS = 0.25
 
-# After the services, in the order in which they start; all stop the other way round.
+# They start after the services and stop before them.
 PROCESSES = ("web", "worker", "beat")
 
 
@@ -134,10 +134,10 @@ class Server:
         self.check()
 
     def stop(self) -> None:
-        """Stop every part, the last started first, and leave the folder to others."""
+        """Stop every part, the services last, and leave the folder to others."""
         try:
-            for part in reversed(self._parts.values()):
-                part.stop()
+            _together([part.stop for name, part in self._parts.items() if name in PROCESSES])
+            _together([part.stop for name, part in self._parts.items() if name not in PROCESSES])
         finally:
             self._lock.release()
 
@@ -247,3 +247,11 @@ class Server:
         if part == "worker":
             return commands.worker(threads=self.worker_threads)
         return commands.beat(schedule=self.folder / "beat-schedule")
+
+
+def _together(steps: Sequence[Callable[[], object]]) -> None:
+    """Take these steps at the same time; when all are done, raise what the first that failed raised."""
+    with ThreadPoolExecutor() as pool:
+        results = [pool.submit(step) for step in steps]
+    for result in results:
+        result.result()

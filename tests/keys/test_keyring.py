@@ -202,6 +202,7 @@ def test_what_another_process_stored_is_found_without_asking(network: Network, c
     network.answers[PEER] = answer(TWO)
     clock.now += 10 * SECOND
     assert accepts(other, TWO, clock.now)
+    clock.now += 15 * SECOND
     assert accepts(one, TWO, clock.now)
     assert network.asked == [PEER, PEER]
 

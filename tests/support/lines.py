@@ -53,7 +53,7 @@ def appending(room: Room, *bodies: str, verdict: str = Event.Verdict.ACCEPTED, p
         first = locked.head_position + 1
         for position, body in enumerate(bodies, start=first):
             Event.objects.create(
-                event_id=f"${locked.room_id[1:].partition(':')[0]}{position}",
+                event_id=f"${locked.room_id[1:].partition(':')[0]}-{position}",
                 room=locked,
                 position=position,
                 type="m.room.message",

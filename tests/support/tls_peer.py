@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from django.db import connections
+
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.encoding import encode_base64
 from linmatrix.protocol.events import Lpdu
@@ -121,7 +123,10 @@ class TlsPeer(Peer):
         endpoint = self.endpoints.get((request.method, request.parts[0]))
         if endpoint is None:
             return 404, {"errcode": "M_UNRECOGNIZED", "error": "Unknown endpoint."}
-        return endpoint(request)
+        try:
+            return endpoint(request)
+        finally:
+            connections.close_all()  # a test's endpoint may have used the database, in this thread
 
     def _handler(peer):
         class Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,150 @@
+"""What a run starts, and its end: servers with databases of their own, helpers, the fake participants.
+
+Databases are made in the PostgreSQL of DATABASE_URL under names of their own and dropped at the end, so that one with
+data of yours in it can be measured. Each server has a Valkey of its own: a worker of another one would take its
+wake-ups away. Everything else is in a folder that is removed.
+"""
+
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+from bench.helper import Helper
+from linmatrix.stack import commands
+from linmatrix.stack.certificates import Authority
+from linmatrix.stack.errors import StackError
+from linmatrix.stack.ports import free_port
+from linmatrix.stack.processes import Deadline, Process
+from linmatrix.stack.readiness import answers
+from linmatrix.stack.scratch import SCRATCH
+from linmatrix.stack.server import PROJECT, Server
+
+PARTICIPANTS = 4
+"""As many transactions may be in flight at the hub, one of each participant."""
+
+START_SECONDS = 30.0
+HOST = "127.0.0.1"
+ANSWERING = "participants"
+
+
+class Lab:
+    """A hub with one web process, and fake participants whose keys it knows."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        SCRATCH.mkdir(exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=SCRATCH))
+        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self._admin_url = os.environ.get("DATABASE_URL", "")
+        if not self._admin_url:
+            raise StackError("There is no DATABASE_URL: run the benchmarks with `make bench`.")
+        self.authority = Authority(self.folder / "tls")
+        self.port = free_port()
+        self.participants = [f"p{number}.localhost:{self.port}" for number in range(1, PARTICIPANTS + 1)]
+
+    def __enter__(self) -> "Lab":
+        try:
+            self.hub = self.server("hub")
+            self.sender = self.helper("sender", dict(os.environ))
+            self.inside = self.inside_of(self.hub)
+            self.inside.call("bench.inside.hosting:publish", names=self.participants)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def server(self, name: str) -> Server:
+        """A server that serves requests: database, Valkey and one web process, but no worker yet."""
+        server = Server(
+            self.folder / name,
+            server_name=f"{name}.localhost:{free_port()}",
+            authority=self.authority,
+            database_url=self._database(name),
+        )
+        server.acquire()
+        self._stack.callback(server.stop)
+        server.start_part("valkey")
+        server.prepare()
+        server.start_part("web")
+        return server
+
+    def inside_of(self, server: Server) -> Helper:
+        """A helper inside of the server's Django."""
+        return self.helper(f"inside-{server.hostname}", server.environment(), django=True)
+
+    def helper(self, name: str, environment: dict[str, str], *, django: bool = False) -> Helper:
+        helper = Helper(environment=environment, log=self.folder / f"{name}.log", django=django)
+        self._stack.callback(helper.close)
+        return helper
+
+    def start_answering(self) -> None:
+        """From now on the fake participants take what the hub sends them."""
+        names = [name.partition(":")[0] for name in self.participants]
+        files = self.authority.issue(names, folder=self.folder / ANSWERING)
+        arguments = commands.web(
+            host=HOST, port=self.port, workers=1, certificate=files.certificate, key=files.key, static=self.folder
+        )
+        process = Process(
+            ANSWERING,
+            [sys.executable, *arguments[:-1], "bench.answering:application"],
+            log=self.folder / f"{ANSWERING}.log",
+            env=os.environ,
+            cwd=PROJECT,
+        )
+        self._stack.callback(process.stop)
+        process.start()
+        deadline = Deadline(START_SECONDS)
+        while not answers(HOST, self.port, authority=self.authority):
+            process.require_alive()
+            if not deadline.pause():
+                raise StackError(f"the participants do not answer:\n{process.last_lines()}")
+
+    def new_room(self, names: list[str] | None = None, *, users: int = 1) -> str:
+        """A new room on the hub with the participants in it, or with these servers' users; its id."""
+        names = self.participants if names is None else names
+        room_id: str = self.inside.call("bench.inside.hosting:new_room", names=names, users=users)
+        return room_id
+
+    def send(
+        self, room_id: str, *, transactions: int, lpdus: int, participants: int = PARTICIPANTS, warm_up: int = 1
+    ) -> dict[str, Any]:
+        """Have participants send (`bench.sender.run`)."""
+        result: dict[str, Any] = self.sender.call(
+            "bench.sender:run",
+            hub=self.hub.server_name,
+            room_id=room_id,
+            participants=self.participants[:participants],
+            transactions=transactions,
+            lpdus=lpdus,
+            warm_up=warm_up,
+            ca_file=str(self.authority.certificate_file),
+        )
+        return result
+
+    def _database(self, name: str) -> str:
+        database = f"linmatrix_bench_{name}_{secrets.token_hex(4)}"
+        identifier = sql.Identifier(database)
+        create = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0").format(identifier)
+        drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier)
+        self._execute(create)
+        self._stack.callback(self._execute, drop)
+        return urlsplit(self._admin_url)._replace(path=f"/{database}").geturl()
+
+    def _execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            connection.execute(statement)

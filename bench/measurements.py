@@ -1,0 +1,162 @@
+"""The measurements, one function each: what they do with a lab, and the figures that come of it."""
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from bench import floor
+from bench.lab import Lab
+from bench.report import Figure
+from bench.sizes import Sizes
+from linmatrix.stack.errors import StackError
+
+TRANSACTION = 50
+"""LPDUs of a full transaction (draft, `PUT send`)."""
+
+ESTIMATE = 10
+"""Transactions of each participant from which the speed is estimated; they warm the hub up, too."""
+
+DRAIN_SECONDS = 300.0
+
+
+def measure_floor(sizes: Sizes) -> list[Figure]:
+    """The floor by itself."""
+    return _floor_figures(floor.measure(sizes.floor_seconds))
+
+
+def _floor_figures(measured: floor.Floor) -> list[Figure]:
+    return [
+        Figure("floor_events_per_s", "Crypto floor of one core: bare primitives", measured.primitives),
+        Figure("protocol_events_per_s", "The same in the protocol's own functions", measured.protocol),
+    ]
+
+
+def measure_ingest(lab: Lab, sizes: Sizes) -> list[Figure]:
+    """A hub's web process taking in full transactions into one room, no worker beside it.
+
+    The floor is measured before and after, since a machine's speed drifts.
+    """
+    room_id = lab.new_room()
+    before = floor.measure(sizes.floor_seconds / 2)
+    measured = lab.send(room_id, transactions=_enough(lab, room_id, sizes.ingest_seconds), lpdus=TRANSACTION)
+    around = before.mean(floor.measure(sizes.floor_seconds / 2))
+    ratio = _rate(measured) / around.primitives
+    return [
+        *_floor_figures(around),
+        Figure("ingest_events_per_s", "Ingest, one web process, transactions of 50", _rate(measured)),
+        Figure("ingest_ratio", "  as a share of the floor", ratio, "ratio", at_least=0.30, aim=0.50),
+        Figure("ingest_p50_ms", "  a transaction, p50", _percentile(measured["latencies"], 50), "ms"),
+        Figure("ingest_p99_ms", "  a transaction, p99", _percentile(measured["latencies"], 99), "ms"),
+    ]
+
+
+def measure_single(lab: Lab, sizes: Sizes) -> list[Figure]:
+    """One participant sending transactions of a single LPDU, one after the other."""
+    measured = lab.send(lab.new_room(), transactions=sizes.single_requests, lpdus=1, participants=1, warm_up=20)
+    return [
+        Figure("single_p50_ms", "Transaction of one LPDU, p50", _percentile(measured["latencies"], 50), "ms"),
+        Figure("single_p99_ms", "Transaction of one LPDU, p99", _percentile(measured["latencies"], 99), "ms"),
+    ]
+
+
+def measure_delivery(lab: Lab, sizes: Sizes) -> list[Figure]:
+    """Ingest with a worker beside it that sends every event back to all participants, until they have them."""
+    lab.start_answering()
+    lab.hub.start_part("worker")
+    lab.hub.start_part("beat")
+    room_id = lab.new_room()
+    transactions = _enough(lab, room_id, sizes.delivery_seconds)
+    _drain(lab)
+    measured = lab.send(room_id, transactions=transactions, lpdus=TRANSACTION, warm_up=0)
+    _drain(lab)
+    seconds = time.monotonic() - measured["begun"]
+    lab.hub.stop_part("beat")
+    lab.hub.stop_part("worker")
+    echoes = measured["sent"] * len(lab.participants) / seconds
+    return [
+        Figure("ingest_with_worker_events_per_s", "Ingest with a worker delivering to 4 servers", _rate(measured)),
+        Figure("delivered_events_per_s", "  delivered meanwhile and after, all servers", echoes),
+    ]
+
+
+def _drain(lab: Lab) -> None:
+    """Wait until every participant has everything."""
+    end = time.monotonic() + DRAIN_SECONDS
+    while lab.inside.call("bench.inside.hosting:pending"):
+        if time.monotonic() > end:
+            raise StackError(f"deliveries did not come to an end: see {lab.hub.log('worker')}")
+        time.sleep(0.02)
+
+
+def measure_echo(lab: Lab, sizes: Sizes) -> list[Figure]:
+    """Two complete servers: a message of a participant's user goes to the hub and comes back."""
+    participant = lab.server("participant")
+    for server in (lab.hub, participant):
+        server.start_part("worker")
+        server.start_part("beat")
+    inside = lab.inside_of(participant)
+    room_id = lab.new_room([])
+    inside.call("bench.inside.echoes:enter", room_id=room_id, via=lab.hub.server_name)
+    echoes = inside.call("bench.inside.echoes:measure", room_id=room_id, messages=sizes.echoes)
+    inside.close()
+    participant.stop()
+    lab.hub.stop_part("beat")
+    lab.hub.stop_part("worker")
+    return [
+        Figure("echo_p50_ms", "Message to its echo, two servers, p50", _percentile(echoes, 50), "ms", at_most=100),
+        Figure("echo_p99_ms", "Message to its echo, two servers, p99", _percentile(echoes, 99), "ms"),
+    ]
+
+
+def measure_growth(lab: Lab, sizes: Sizes) -> list[Figure]:
+    """Ingest into a room with a long history and into one with many members, each beside a new room.
+
+    Rounds of all three in changing order, each compared within its round; the median round counts.
+    """
+    long_room, crowded = lab.new_room(), _crowded_room(lab, sizes)
+    lab.inside.call("bench.inside.hosting:fill", room_id=long_room, events=sizes.long_room_events)
+    lab.inside.call("bench.inside.hosting:settle")
+    rounds = []
+    for number in range(sizes.rounds):
+        rooms = [("new", lab.new_room()), ("long", long_room), ("crowded", crowded)]
+        order = rooms[number % 3 :] + rooms[: number % 3]
+        rounds.append(
+            {
+                name: _rate(lab.send(room_id, transactions=sizes.round_transactions, lpdus=TRANSACTION))
+                for name, room_id in order
+            }
+        )
+    return [
+        Figure("new_room_events_per_s", "Ingest into a new room", statistics.median(item["new"] for item in rounds)),
+        _growth(rounds, "long", f"  with {sizes.long_room_events:,} events, as a share"),
+        _growth(rounds, "crowded", f"  with {sizes.crowd_members:,} members, as a share"),
+    ]
+
+
+def _crowded_room(lab: Lab, sizes: Sizes) -> str:
+    names = [f"s{number}.localhost:{lab.port}" for number in range(sizes.crowd_servers - len(lab.participants))]
+    return lab.new_room([*lab.participants, *names], users=sizes.crowd_members // sizes.crowd_servers)
+
+
+def _growth(rounds: Sequence[dict[str, float]], name: str, text: str) -> Figure:
+    ratio = statistics.median(item[name] / item["new"] for item in rounds)
+    return Figure(f"{name}_room_ratio", text, ratio, "ratio", at_least=0.90)
+
+
+def _enough(lab: Lab, room_id: str, seconds: float) -> int:
+    """Transactions of each participant that take about so long, estimated from some."""
+    estimate = _rate(lab.send(room_id, transactions=ESTIMATE, lpdus=TRANSACTION))
+    return max(ESTIMATE, math.ceil(estimate * seconds / TRANSACTION / len(lab.participants)))
+
+
+def _rate(measured: dict[str, Any]) -> float:
+    """Events a second."""
+    return float(measured["events"] / measured["seconds"])
+
+
+def _percentile(seconds: Sequence[float], percent: int) -> float:
+    """In milliseconds; the smallest value that so many percent do not exceed."""
+    ordered = sorted(seconds)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] * 1000

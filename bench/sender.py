@@ -1,0 +1,84 @@
+"""The fake participants at work: they prepare signed requests, and then send them while a clock runs.
+
+Runs in a process of its own (`bench.helper`) and keeps its connections from one call to the next. Each participant
+has one transaction in flight, as the draft wants it. Sending costs this process some percent of a core.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Barrier
+from typing import Any
+
+from bench.participants import Participant, SignedRequest
+from linmatrix.protocol import canonical_json
+from linmatrix.transport.http import HttpClient
+from linmatrix.transport.resolve import Resolver
+
+ANSWER_SECONDS = 60.0
+MAX_ANSWER_BYTES = 100_000
+ALL_TAKEN = canonical_json.dumps({"failed_pdus": {}})
+
+Span = tuple[float, float]
+"""When a request was sent and when its answer was complete, by the monotonic clock."""
+
+
+def run(
+    *, hub: str, room_id: str, participants: list[str], transactions: int, lpdus: int, warm_up: int, ca_file: str
+) -> dict[str, Any]:
+    """Send transactions of `lpdus` new messages each, from all participants at once, after `warm_up` of them each.
+
+    The clock stops when the first participant has no more to send: until then all were busy. Gives what was
+    answered by then, and each answer's latency. RuntimeError unless every message is taken.
+    """
+    prepared = [
+        Participant(name).transactions(room_id, hub=hub, count=warm_up + transactions, lpdus=lpdus)
+        for name in participants
+    ]
+    start = Barrier(len(participants))
+
+    def send_all(requests: list[SignedRequest]) -> list[Span]:
+        for request in requests[:warm_up]:
+            _send(request, hub, ca_file)
+        start.wait()
+        return [_send(request, hub, ca_file) for request in requests[warm_up:]]
+
+    running = [_thread(name).submit(send_all, requests) for name, requests in zip(participants, prepared, strict=True)]
+    lanes = [future.result() for future in running]
+    begun = min(lane[0][0] for lane in lanes)
+    end = min(lane[-1][1] for lane in lanes)
+    in_time = [span for lane in lanes for span in lane if span[1] <= end]
+    return {
+        "begun": begun,
+        "seconds": end - begun,
+        "events": len(in_time) * lpdus,
+        "sent": sum(map(len, lanes)) * lpdus,
+        "latencies": [done - sent for sent, done in in_time],
+    }
+
+
+def _send(request: SignedRequest, hub: str, ca_file: str) -> Span:
+    sent = time.monotonic()
+    response = _client(ca_file).request(
+        hub,
+        "PUT",
+        request.target,
+        headers={"Authorization": request.authorization, "Content-Type": "application/json"},
+        body=request.body,
+        timeout=ANSWER_SECONDS,
+        max_response_bytes=MAX_ANSWER_BYTES,
+    )
+    if response.status != 200 or response.body != ALL_TAKEN:
+        raise RuntimeError(f"the hub answered {response.status}: {response.body[:1000]!r}")
+    return sent, time.monotonic()
+
+
+@cache
+def _client(ca_file: str) -> HttpClient:
+    return HttpClient(Resolver(allow_private=True), user_agent="linmatrix-bench", ca_file=ca_file)
+
+
+@cache
+def _thread(name: str) -> ThreadPoolExecutor:
+    """The participant's own thread, with which its connection stays."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)

@@ -1,0 +1,162 @@
+"""make and send, and invites, as the hub: who is let in, and what others are told."""
+
+import pytest
+from django.utils import timezone
+
+from linmatrix.protocol import receipt
+from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
+from rooms.creation import create_room
+from rooms.models import Event, Room, RoomServer
+from tests.support.hosted import CREATOR, is_error, keys_of, membership, send_join, snapshot
+from tests.support.peers import Peer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+VERSIONS = f"ver=I.1&ver={UNSTABLE_PREFIX}"
+
+
+def make_join(peer, room_id, user_id, query=VERSIONS):
+    return peer.get("make_join", room_id, user_id, version="v1", query=query)
+
+
+def test_a_template_has_both_forms(peer, hosted):
+    answer = make_join(peer, hosted.room_id, peer.user("user")).json()
+    template = {
+        "type": "m.room.member",
+        "sender": peer.user("user"),
+        "state_key": peer.user("user"),
+        "content": {"membership": "join"},
+        "room_id": hosted.room_id,
+        "hub_server": "hub.example.org",
+    }
+    assert template.items() <= answer.items()
+    assert template.items() <= answer["event"].items()
+    assert answer["room_version"] == UNSTABLE_PREFIX
+
+
+def test_a_join_answers_with_the_state_before_it_its_auth_chain_and_the_event(peer, hosted):
+    lpdu = peer.join(hosted.room_id)
+    answer = send_join(peer, lpdu).json()
+    keys = keys_of(peer)
+    checked = {
+        name: [receipt.receive_pdu(event, hub="hub.example.org", keys=keys) for event in events]
+        for name, events in (("state", answer["state"]), ("chain", answer["auth_chain"]), ("event", [answer["event"]]))
+    }
+    assert checked["event"][0].lpdu_id == lpdu.lpdu_id
+    stored = Event.objects.filter(room=hosted, state_key__isnull=False).order_by("position")
+    *before, _join = stored.values_list("event_id", flat=True)
+    assert [pdu.event_id for pdu in checked["state"]] == before
+    referred = {event_id for pdu in checked["state"] for event_id in pdu.event["auth_events"]}
+    assert {pdu.event_id for pdu in checked["chain"]} == referred
+    assert RoomServer.objects.get(room=hosted, server=peer.name).joined_users == 1
+
+
+def test_a_join_sent_again_gets_the_same_answer_and_one_event(peer, hosted):
+    lpdu = peer.join(hosted.room_id)
+    first, again = send_join(peer, lpdu), send_join(peer, lpdu)
+    other_txn = send_join(peer, lpdu, "other")
+    assert first.content == again.content == other_txn.content
+    assert Event.objects.filter(lpdu_id=lpdu.lpdu_id).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "errcode"),
+    [
+        (VERSIONS, 200, None),
+        ("ver=1&ver=10", 400, "M_INCOMPATIBLE_ROOM_VERSION"),
+        ("", 400, "M_INCOMPATIBLE_ROOM_VERSION"),
+    ],
+)
+def test_the_callers_room_versions_decide(query, status, errcode, peer, hosted):
+    response = make_join(peer, hosted.room_id, peer.user("user"), query)
+    assert response.status_code == status
+    if errcode:
+        assert is_error(response, status, errcode)
+        assert response.json()["room_version"] == hosted.version
+
+
+def test_templates_are_for_the_callers_own_users(peer, hosted):
+    assert is_error(make_join(peer, hosted.room_id, "@user:other.example.org"), 403, "M_FORBIDDEN")
+    assert is_error(make_join(peer, hosted.room_id, "@UPPER:part.example.org"), 400, "M_INVALID_PARAM")
+    assert is_error(make_join(peer, "not a room", peer.user("user")), 400, "M_INVALID_PARAM")
+
+
+def test_an_unknown_room_is_not_found_and_one_of_another_hub_the_wrong_server(peer, hosted):
+    assert is_error(make_join(peer, "!none:hub.example.org", peer.user("user")), 404, "M_NOT_FOUND")
+    Room.objects.filter(pk=hosted.pk).update(role="participant", hub_server="third.example.org")
+    response = make_join(peer, hosted.room_id, peer.user("user"))
+    assert is_error(response, 400, "M_WRONG_SERVER")
+    assert response.json()["hub_server"] == "third.example.org"
+
+
+def test_a_room_that_everybody_left_cannot_be_joined(peer, hosted):
+    membership(hosted, CREATOR, "leave")
+    assert is_error(make_join(peer, hosted.room_id, peer.user("user")), 404, "M_NOT_FOUND")
+
+
+def test_a_blocked_room_is_forbidden(peer, joined):
+    Room.objects.filter(pk=joined.pk).update(blocked=True)
+    assert is_error(make_join(peer, joined.room_id, peer.user("user")), 403, "M_FORBIDDEN")
+    before = snapshot(joined.room_id)
+    peer.send([peer.lpdu(joined.room_id).event])
+    assert snapshot(joined.room_id) == before
+
+
+def test_a_private_room_is_joined_by_invitation_only(peer, transactional_db):
+    room = create_room(creator=CREATOR, now=timezone.now())
+    assert is_error(make_join(peer, room.room_id, peer.user("user")), 403, "M_FORBIDDEN")
+    assert is_error(send_join(peer, peer.join(room.room_id)), 403, "M_FORBIDDEN")
+    assert "rule 5.2.4" in send_join(peer, peer.join(room.room_id)).json()["error"]
+
+
+def test_a_ban_between_make_and_send_is_obeyed(peer, joined):
+    assert make_join(peer, joined.room_id, peer.user("late")).status_code == 200
+    membership(joined, peer.user("late"), "ban")
+    response = send_join(peer, peer.join(joined.room_id, "late"), "late")
+    assert is_error(response, 403, "M_FORBIDDEN")
+    assert "rule 5.2.3" in response.json()["error"]
+
+
+def wrong_joins(peer, room_id):
+    """Events that send_join must not take, with the answer to each."""
+    me, content = peer.user("user"), {"membership": "join"}
+
+    def event(**fields):
+        return peer.lpdu(room_id, **({"type": "m.room.member", "content": content, "state_key": me} | fields)).event
+
+    good = event()
+    return {
+        "a message": (event(type="m.room.message"), 400, "M_INVALID_PARAM"),
+        "a leave": (event(content={"membership": "leave"}), 400, "M_INVALID_PARAM"),
+        "an invite": (event(content={"membership": "invite"}), 400, "M_INVALID_PARAM"),
+        "a member event that is no state": (event(state_key=None), 400, "M_INVALID_PARAM"),
+        "another state key": (event(state_key=peer.user("other")), 400, "M_INVALID_PARAM"),
+        "a user of another server": (Peer("other.example.org").join(room_id).event, 403, "M_FORBIDDEN"),
+        "a wrong signature": ({**good, "signatures": {peer.name: {"ed25519:1": "A" * 86}}}, 403, "M_FORBIDDEN"),
+        "no signature": ({**good, "signatures": {}}, 403, "M_FORBIDDEN"),
+        "no room": ({key: value for key, value in good.items() if key != "room_id"}, 400, "M_BAD_JSON"),
+        "an unknown room": (peer.join("!none:hub.example.org").event, 404, "M_NOT_FOUND"),
+        "another hub": (peer.join(room_id, hub="third.example.org").event, 400, "M_WRONG_SERVER"),
+        "an empty object": ({}, 400, "M_BAD_JSON"),
+    }
+
+
+@pytest.mark.parametrize("name", wrong_joins(Peer("part.example.org"), "!a:hub.example.org"))
+def test_only_a_join_of_ones_own_user_is_taken_as_a_join(name, peer, hosted):
+    event, status, errcode = wrong_joins(peer, hosted.room_id)[name]
+    before = snapshot(hosted.room_id)
+    response = peer.request("POST", "/_matrix/federation/v3/send_join/x", event)
+    assert is_error(response, status, errcode), response.content
+    assert snapshot(hosted.room_id) == before
+
+
+def test_leaving_by_make_and_send(peer, joined):
+    user = peer.user("user")
+    template = peer.get("make_leave", joined.room_id, user, version="v1").json()
+    assert template["event"]["content"] == {"membership": "leave"}
+    leave = peer.lpdu(joined.room_id, type="m.room.member", content={"membership": "leave"}, state_key=user)
+    response = peer.request("POST", "/_matrix/federation/v3/send_leave/leave", leave.event)
+    assert (response.status_code, response.json()) == (200, {})
+    stay = RoomServer.objects.get(room=joined, server=peer.name)
+    assert (stay.joined_users, stay.left_position) == (0, Room.objects.get(pk=joined.pk).head_position)
+    assert is_error(peer.get("make_leave", joined.room_id, user, version="v1"), 403, "M_FORBIDDEN")

@@ -1,0 +1,115 @@
+"""What follows a failure: back-off, and the ways in which a destination is woken again."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from celery import Celery
+from django.utils import timezone
+
+from federation import tasks
+from federation.client import Answer
+from federation.delivery import LEASE, Outcome, deliver, step
+from federation.models import Destination, OutboundTransaction
+from federation.outbound import reset_backoff
+from federation.sweeping import due_destinations
+from federation.wake import AlarmClock
+from tests.support.broker import published
+from tests.support.lines import append, make_room
+from tests.support.remote import UNREACHABLE, Remote
+
+PEER = "peer.example.org"
+NOW = datetime.fromisoformat("2030-01-01T00:00:00+00:00")
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def step_at(remote: Remote, now: datetime = NOW, *, holder: str = "worker") -> Outcome:
+    return step(PEER, holder=holder, send=remote, clock=lambda: now, chance=lambda: 0.0)
+
+
+def run(remote: Remote) -> float | None:
+    return deliver(PEER, send=remote, chance=lambda: 0.0)
+
+
+def test_failures_are_stored_with_the_time_of_the_next_attempt() -> None:
+    append(make_room("a", PEER), "one")
+    remote = Remote.answering(UNREACHABLE, Answer(502, {"errcode": "M_UNKNOWN", "error": "Bad\ngateway\x00"}))
+    step_at(remote)
+    destination = Destination.objects.get(server=PEER)
+    assert (destination.failures, destination.failing_since, destination.last_error) == (1, NOW, "connection refused")
+    assert destination.next_attempt == NOW + timedelta(seconds=1)
+    assert step_at(remote, NOW + timedelta(seconds=0.5)) is Outcome.NOT_OURS
+    second = NOW + timedelta(seconds=1)
+    step_at(remote, second)
+    destination.refresh_from_db()
+    assert (destination.failures, destination.failing_since) == (2, NOW)
+    assert destination.next_attempt == second + timedelta(seconds=2)
+    assert destination.last_error == "HTTP 502 M_UNKNOWN Bad gateway "
+    assert OutboundTransaction.objects.get().attempts == 2
+    step_at(remote, second + timedelta(seconds=2))
+    destination.refresh_from_db()
+    assert (destination.failures, destination.failing_since, destination.last_error) == (0, None, "")
+    assert destination.next_attempt is None
+
+
+@pytest.mark.parametrize(
+    ("asked_ms", "seconds"), [(60_000, 60), (10, 1), (10**12, 3600), ("soon", 1), (-5, 1), (True, 1)]
+)
+def test_a_rate_limited_sender_waits_as_long_as_it_is_asked_to(asked_ms: object, seconds: int) -> None:
+    append(make_room("a", PEER), "one")
+    limited = Answer(429, {"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": asked_ms})
+    step_at(Remote.answering(limited))
+    assert Destination.objects.get(server=PEER).next_attempt == NOW + timedelta(seconds=seconds)
+
+
+def test_a_failed_delivery_is_soon_woken_by_message_and_later_by_the_sweep() -> None:
+    append(make_room("a", PEER), "one")
+    soon = run(Remote.answering(UNREACHABLE))
+    assert soon is not None
+    assert 0 < soon <= 1
+    Destination.objects.update(next_attempt=None, failures=10)
+    assert run(Remote.answering(UNREACHABLE)) is None
+    assert due_destinations() == []
+    assert due_destinations(now=timezone.now() + timedelta(hours=1)) == [PEER]
+
+
+def test_a_lost_wake_up_is_found_by_the_sweep_and_a_leased_or_idle_destination_is_not() -> None:
+    append(make_room("a", PEER, "idle.example.org", "leased.example.org"), "one")
+    Destination.objects.filter(server="idle.example.org").update(pending=False)
+    Destination.objects.filter(server="leased.example.org").update(lease_until=NOW + LEASE, lease_holder="worker")
+    assert due_destinations(now=NOW) == [PEER]
+    with published() as messages:
+        tasks.sweep()
+        assert ("deliver", PEER) in messages()
+    assert set(due_destinations(now=NOW + LEASE)) == {PEER, "leased.example.org"}
+
+
+def test_a_worker_passes_on_the_wake_ups_of_a_large_audience() -> None:
+    with published() as messages:
+        tasks.wake_all([PEER, "other.example.org"])
+        assert messages() == [("deliver", PEER), ("deliver", "other.example.org")]
+
+
+def test_without_a_broker_appending_goes_on_and_is_not_slowed_down_again(caplog: pytest.LogCaptureFixture) -> None:
+    clock = AlarmClock(Celery(broker="redis://127.0.0.1:1", set_as_current=False))
+    clock.wake([PEER])
+    clock.wake([PEER])
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["cannot wake workers, the sweep will"]
+
+
+def test_a_request_of_the_peer_ends_its_back_off() -> None:
+    append(make_room("a", PEER), "one")
+    step_at(Remote.answering(UNREACHABLE))
+    with published() as messages:
+        reset_backoff(PEER)
+        assert messages() == [("deliver", PEER)]
+    remote = Remote()
+    assert step_at(remote) is Outcome.DELIVERED
+    assert remote.bodies() == ["one"]
+
+
+def test_a_request_of_a_peer_that_does_well_changes_nothing() -> None:
+    append(make_room("a", "well.example.org"), "one")
+    with published() as messages:
+        reset_backoff("well.example.org")
+        assert messages() == []

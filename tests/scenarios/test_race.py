@@ -1,0 +1,227 @@
+"""Many servers write into one room at the same time, through several web processes: one valid line comes of it.
+
+Eight participants send 25 transactions each into one room, while two other rooms are kept busy and the hub's own user
+talks in all three. Of every fifth transaction an impatient twin is sent beside it. The claims are then about what the
+hub has stored and what the participants have received.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Barrier
+
+import pytest
+
+from linmatrix.protocol.events import Lpdu
+from linmatrix.protocol.signing import KnownKeys
+from linmatrix.stack.driver import Driver
+from linmatrix.stack.server import Server
+from tests.scenarios import records
+from tests.scenarios.conftest import WEB_PROCESSES
+from tests.scenarios.participants import Participant, participants
+from tests.scenarios.waiting import eventually
+from tests.support.verification import published_keys, state_after, verify_line, verify_request
+
+RACERS = [f"racer{number}" for number in range(1, 9)]
+BYSTANDERS = ["bystander1", "bystander2"]
+TRANSACTIONS = 25
+TWIN_EVERY = 5
+OWN_MESSAGES = 25
+CREATOR = "hugo"
+
+
+@dataclass(frozen=True)
+class Race:
+    """What was done, for the tests to look at what became of it."""
+
+    hub: Server
+    members: Mapping[str, Sequence[Participant]]
+    """Who is in which room. The first one is where everybody wrote."""
+    sent: Mapping[str, Sequence[Lpdu]]
+    """What was sent into each room, in the order of each sender."""
+    keys: KnownKeys
+
+    @property
+    def everybody(self) -> list[Participant]:
+        return list({member.name: member for members in self.members.values() for member in members}.values())
+
+
+@pytest.fixture(scope="module")
+def race(hub, console, authority, tmp_path_factory):
+    """The race, run once for all that is claimed about it."""
+    folder = tmp_path_factory.mktemp("racers")
+    with participants(*RACERS, *BYSTANDERS, authority=authority, folder=folder) as everybody:
+        racers, bystanders = everybody[: len(RACERS)], everybody[len(RACERS) :]
+        rooms = [console.run("create_room", "--creator", CREATOR, "--join-rule", "public")[0] for _ in range(3)]
+        half = len(racers) // 2
+        members = {
+            rooms[0]: racers,
+            rooms[1]: [bystanders[0], *racers[:half]],
+            rooms[2]: [bystanders[1], *racers[half:]],
+        }
+        _join_all(hub, members)
+        sent = _run(hub, console, {**dict.fromkeys(racers, rooms[0]), **dict(zip(bystanders, rooms[1:], strict=True))})
+        eventually(lambda: not records.waiting(hub), "everything was delivered")
+        yield Race(hub, members, sent, _keys(hub, everybody))
+
+
+def _join_all(hub: Server, members: Mapping[str, Sequence[Participant]]) -> None:
+    """Everybody joins at the same time."""
+    joins = [(member, room_id) for room_id, joining in members.items() for member in joining]
+    with ThreadPoolExecutor(len(joins)) as pool:
+        for answer in pool.map(lambda join: join[0].join(hub.server_name, join[1]), joins):
+            assert answer.status == 200, answer
+
+
+def _run(hub: Server, console: Driver, targets: Mapping[Participant, str]) -> dict[str, list[Lpdu]]:
+    """Have everybody write at once; what went into each room."""
+    prepared = {
+        sender: [
+            sender.lpdu(hub.server_name, room_id, type="m.room.message", content={"body": f"{sender.name} {number}"})
+            for number in range(TRANSACTIONS)
+        ]
+        for sender, room_id in targets.items()
+    }
+    start = Barrier(len(targets) + 1)
+    with ThreadPoolExecutor(len(targets)) as pool:
+        running = [pool.submit(_write, hub, sender, lpdus, start) for sender, lpdus in prepared.items()]
+        rooms = list(dict.fromkeys(targets.values()))
+        start.wait()
+        for number in range(OWN_MESSAGES):
+            console.run("send", rooms[number % len(rooms)], CREATOR, f"{CREATOR} {number}")
+        for done in running:
+            done.result()
+    sent: dict[str, list[Lpdu]] = {room_id: [] for room_id in rooms}
+    for sender, room_id in targets.items():
+        sent[room_id] += prepared[sender]
+    return sent
+
+
+def _write(hub: Server, sender: Participant, lpdus: Sequence[Lpdu], start: Barrier) -> None:
+    """Send one transaction after the other, as the draft wants it; every fifth one twice at the same time."""
+    stable = RACERS.index(sender.name.partition(".")[0]) % 2 == 0 if sender.name.startswith("racer") else True
+    start.wait()
+    with ThreadPoolExecutor(2) as pool:
+        for number, lpdu in enumerate(lpdus):
+            twins = 2 if number % TWIN_EVERY == 0 else 1
+            attempts = [
+                pool.submit(sender.send, hub.server_name, [lpdu], txn_id=f"{number}", stable=stable)
+                for _ in range(twins)
+            ]
+            for attempt in attempts:
+                answer = attempt.result()
+                assert (answer.status, answer.content) == (200, {"failed_pdus": {}}), answer
+
+
+def _keys(hub: Server, everybody: Sequence[Participant]) -> KnownKeys:
+    """The keys that all of them publish, as anybody gets them."""
+    names = [hub.server_name, *(member.name for member in everybody)]
+    keys = {}
+    for name in names:
+        response = everybody[0].http.request(
+            name, "GET", "/_matrix/key/v2/server", headers={}, timeout=30, max_response_bytes=65536
+        )
+        keys.update(published_keys(response.body))
+    return keys
+
+
+def test_the_hub_has_several_web_processes(race):
+    assert race.hub.web_workers == WEB_PROCESSES == 4
+
+
+def test_each_room_has_one_line_without_gaps(race):
+    for room_id in race.members:
+        line = records.line(race.hub, room_id)
+        assert [record.position for record in line] == list(range(1, len(line) + 1))
+        assert records.head(race.hub, room_id) == (len(line), line[-1].event_id)
+
+
+def test_every_event_passes_all_checks_from_its_bytes_alone(race):
+    """Hashes, signatures, ids, predecessors, auth events and the authorization rules, once more."""
+    for room_id in race.members:
+        line = records.line(race.hub, room_id)
+        verified = verify_line([record.json for record in line], hub=race.hub.server_name, keys=race.keys)
+        assert [(event.event_id, event.lpdu_id) for event in verified] == [
+            (record.event_id, record.lpdu_id) for record in line
+        ]
+        assert {record.verdict for record in line} == {"accepted"}
+
+
+def test_each_lpdu_is_in_its_room_once_and_in_its_senders_order(race):
+    for room_id, sent in race.sent.items():
+        of_messages = {lpdu.lpdu_id for lpdu in sent}
+        order = [record.lpdu_id for record in records.line(race.hub, room_id) if record.lpdu_id in of_messages]
+        assert Counter(order) == Counter(of_messages)
+        position = {lpdu_id: index for index, lpdu_id in enumerate(order)}
+        for sender in {lpdu.event["sender"] for lpdu in sent}:
+            positions = [position[lpdu.lpdu_id] for lpdu in sent if lpdu.event["sender"] == sender]
+            assert positions == sorted(positions)
+
+
+def test_nothing_else_is_in_the_rooms(race):
+    for room_id, members in race.members.items():
+        line = [event.event for event in _verified(race, room_id)]
+        messages = [event for event in line if event["type"] == "m.room.message"]
+        own = [event for event in messages if event["sender"] == f"@{CREATOR}:{race.hub.server_name}"]
+        joins = [event for event in line if event["type"] == "m.room.member" and event["sender"] != line[0]["sender"]]
+        assert len(messages) - len(own) == len(race.sent[room_id])
+        assert sorted(event["sender"] for event in joins) == sorted(member.user("user") for member in members)
+    own_messages = [
+        event
+        for room_id in race.members
+        for event in _verified(race, room_id)
+        if event.event["sender"].startswith(f"@{CREATOR}:") and event.event["type"] == "m.room.message"
+    ]
+    assert len(own_messages) == OWN_MESSAGES
+
+
+def test_the_state_is_what_the_line_leads_to(race):
+    for room_id in race.members:
+        expected = {key: event.event_id for key, event in state_after(_verified(race, room_id)).items()}
+        assert records.current_state(race.hub, room_id) == expected
+
+
+def test_the_audience_is_who_has_joined_and_everybody_was_sent_to_the_end(race):
+    for room_id, members in race.members.items():
+        last, _ = records.head(race.hub, room_id)
+        audience = records.stays(race.hub, room_id)
+        assert audience.pop(race.hub.server_name)[0] == 1
+        assert audience == {member.name: (1, last) for member in members}
+
+
+def test_every_participant_received_every_event_since_its_join_once_and_in_order(race):
+    for room_id, members in race.members.items():
+        line = _verified(race, room_id)
+        for member in members:
+            joined = next(index for index, event in enumerate(line) if event.event["sender"] == member.user("user"))
+            assert member.events(room_id) == [event.event for event in line[joined:]], member.name
+
+
+def test_no_participant_received_events_of_a_room_that_it_is_not_in(race):
+    for member in race.everybody:
+        rooms = {room_id for room_id, members in race.members.items() if member in members}
+        assert {pdu["room_id"] for delivery in member.deliveries for pdu in delivery.pdus} == rooms
+
+
+def test_transactions_came_one_at_a_time_signed_and_unchanged_when_repeated(race):
+    for member in race.everybody:
+        assert member.most_at_once == 1
+        assert len({(item.target, item.body) for item in member.deliveries}) == len(member.transactions)
+        for delivery in member.deliveries:
+            assert 1 <= len(delivery.pdus) <= 50
+            verify_request(
+                method="PUT",
+                target=delivery.target,
+                authorization=delivery.authorization,
+                body=delivery.body,
+                origin=race.hub.server_name,
+                destination=member.name,
+                keys=race.keys,
+            )
+
+
+def _verified(race, room_id):
+    """A room's events, checked."""
+    texts = [record.json for record in records.line(race.hub, room_id)]
+    return verify_line(texts, hub=race.hub.server_name, keys=race.keys)
