@@ -13,13 +13,17 @@ from linmatrix.readonly_admin import ReadOnlyAdmin, list_link, pretty_json
 class DestinationAdmin(ReadOnlyAdmin):
     """Servers that we send to."""
 
-    list_display = ("server", "pending", "failures", "failing_since", "next_attempt", "last_success_at", "last_error")
+    list_display = ("server", "waiting", "failures", "failing_since", "next_attempt", "last_success_at", "last_error")
     list_filter = ("pending", ("failing_since", admin.EmptyFieldListFilter))
     search_fields = ("server__startswith",)
     search_help_text = "The beginning of a server's name"
     ordering = ("-failures", "server")
     fields = (*list_display, "lease_until", "lease_holder", "turn", "more")
-    readonly_fields = ("more",)
+    readonly_fields = ("waiting", "more")
+
+    @admin.display(description="waiting", ordering="pending")
+    def waiting(self, destination: Destination) -> str:
+        return "events wait" if destination.pending else "-"
 
     @admin.display(description="see")
     def more(self, destination: Destination) -> SafeString:

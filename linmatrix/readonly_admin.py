@@ -86,7 +86,10 @@ def pretty_json(text: str | bytes | memoryview | None) -> SafeString | str:
     cut = indented[:MAX_SHOWN_BYTES].decode(errors="replace")
     rest = "\n…" if len(indented) > MAX_SHOWN_BYTES else ""
     return format_html(
-        '<div>{}</div><pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">{}{}</pre>', size, cut, rest
+        '<div>{}</div><pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">{}{}</pre>',
+        size,
+        cut,
+        rest,
     )
 
 

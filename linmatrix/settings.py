@@ -99,6 +99,7 @@ STATIC_ROOT = DATA_DIR / "static"
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = ["linmatrix.formats"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Without DATABASE_URL there is no database: checks and makemigrations need none, and nothing else should guess.
@@ -132,6 +133,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["federation.authentication.XMatrixAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "federation.negotiation.AlwaysJson",
     "EXCEPTION_HANDLER": "federation.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }

@@ -21,16 +21,25 @@ from rooms.wording import happened, moment
 class RoomAdmin(ReadOnlyAdmin):
     """Rooms that we host or take part in."""
 
-    list_display = ("room_id", "name", "role", "hub_server", "joined_users", "head_position", "blocked", "created_at")
+    list_display = (
+        "room_id",
+        "name",
+        "role",
+        "hub_server",
+        "joined_users",
+        "head_position",
+        "is_blocked",
+        "created_at",
+    )
     list_filter = ("role", "blocked", "version")
     search_fields = ("room_id__startswith", "hub_server__startswith")
     search_help_text = "The beginning of a room id, with its !, or of a hub's name"
     ordering = ("-created_at", "room_id")
     fields = (
-        "room_id", "name", "version", "role", "hub_server", "joined_users", "head_position", "head_event_id", "blocked",
-        "created_at", "more",
+        "room_id", "name", "version", "role", "hub_server", "joined_users", "head_position", "head_event_id",
+        "is_blocked", "created_at", "more",
     )  # fmt: skip
-    readonly_fields = ("name", "joined_users", "more")
+    readonly_fields = ("name", "joined_users", "is_blocked", "more")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
         return with_overview(super().get_queryset(request))
@@ -43,9 +52,19 @@ class RoomAdmin(ReadOnlyAdmin):
     def joined_users(self, room: Room) -> int:
         return members_of(room)
 
+    @admin.display(description="blocked", ordering="blocked")
+    def is_blocked(self, room: Room) -> str:
+        return "blocked" if room.blocked else "-"
+
     @admin.display(description="see")
     def more(self, room: Room) -> SafeString:
-        lists = ((Event, "events"), (StateEntry, "state"), (RoomServer, "servers"), (Gap, "gaps"), (Finding, "findings"))
+        lists = (
+            (Event, "events"),
+            (StateEntry, "state"),
+            (RoomServer, "servers"),
+            (Gap, "gaps"),
+            (Finding, "findings"),
+        )
         return SafeString(" · ".join(list_link(model, text, room=room.pk) for model, text in lists))
 
 
@@ -64,7 +83,8 @@ class EventTypes(ChosenValues):
 class EventAdmin(ReadOnlyAdmin):
     """The lines of all rooms: each room's newest event first."""
 
-    list_display = ("event_id", "room_id", "position", "made_at", "sender", "what", "verdict")
+    list_display = ("position", "made_at", "sender", "what", "verdict", "in_room")
+    list_display_links = ("position", "made_at")
     list_filter = ("verdict", EventTypes)
     search_fields = ("event_id__exact", "room_id__exact")
     search_help_text = "An event id or a room id, in full"
@@ -75,6 +95,10 @@ class EventAdmin(ReadOnlyAdmin):
         "reason", "what", "pretty",
     )  # fmt: skip
     readonly_fields = ("made_at", "received", "what", "pretty")
+
+    @admin.display(description="room")
+    def in_room(self, event: Event) -> SafeString:
+        return list_link(Event, event.room_id, room=event.room_id)
 
     @admin.display(description="made at (UTC)")
     def made_at(self, event: Event) -> str:

@@ -1,13 +1,20 @@
 """A room that we host and a server in it, for whoever needs one."""
 
 import pytest
-from django.conf import settings
 from django.utils import timezone
 
+from keys.keyring import keyring
 from rooms.creation import create_room
+from tests.settings import TEST_AUTHORITY
 from tests.support.hosted import CREATOR
 from tests.support.peers import Peer
 from tests.support.tls_peer import TlsPeer
+
+
+@pytest.fixture(autouse=True)
+def _no_keys_remembered():
+    """Each test's servers publish their keys anew, and the process remembers keys for a while."""
+    keyring.cache_clear()
 
 
 @pytest.fixture
@@ -39,5 +46,5 @@ def private(transactional_db):
 @pytest.fixture
 def tls_peer(transactional_db, tmp_path):
     """A peer that can be called over TLS, at a name that leads to it."""
-    with TlsPeer(settings.TEST_AUTHORITY, tmp_path / "peer") as server:
+    with TlsPeer(TEST_AUTHORITY, tmp_path / "peer") as server:
         yield server

@@ -5,9 +5,10 @@ Every command acts through the same functions as the rest of the server (`federa
 coloured on a terminal, and plain, with tabs between columns, where it is piped.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -48,14 +49,17 @@ class Failed(CommandError):
 class Acting(BaseCommand):
     """A command whose subclasses implement `act`."""
 
-    requires_system_checks: Sequence[str] = []
+    requires_system_checks = ()
+    suppressed_base_arguments = {"--version", "--verbosity", "--settings", "--pythonpath", "--traceback"}
     screen: Console
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run `act`, with everything that can go wrong on the way turned into one line."""
         self.stdout.ending = ""
+        # What libraries warn of on the way is in that line, or of no interest here.
+        logging.disable(logging.WARNING)
         self.screen = Console(
-            file=self.stdout,  # type: ignore[arg-type]  it writes, flushes and knows whether it is a terminal
+            file=cast(TextIO, self.stdout),
             force_terminal=True if options["force_color"] else None,
             no_color=options["no_color"] or None,
             highlight=False,
@@ -75,6 +79,8 @@ class Acting(BaseCommand):
             raise Failed(f"{error} (is DATABASE_URL set?)") from None
         except OperationalError as error:
             raise Failed(f"The database is not available: {str(error).splitlines()[0]}") from None
+        finally:
+            logging.disable(logging.NOTSET)
 
     def act(self, **options: Any) -> None:
         """Do what the command is for. May raise whatever `handle` knows how to tell."""
@@ -85,7 +91,7 @@ class Acting(BaseCommand):
         texts = [[shown(cell, limit=500) for cell in row] for row in rows]
         if not self.screen.is_terminal:
             for row in texts:
-                self.screen.print("\t".join(row))
+                self.stdout.write("\t".join(row), ending="\n")  # a rich console would replace the tabs
             return
         table = Table(*columns, box=None, pad_edge=False, header_style="bold")
         for row in texts:

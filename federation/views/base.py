@@ -10,7 +10,6 @@ from urllib.parse import unquote
 
 from django.http import HttpResponse
 from rest_framework.exceptions import MethodNotAllowed
-from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -23,13 +22,6 @@ from linmatrix.protocol.identifiers import domain_of, is_room_id, is_user_id
 from rooms.models import Room
 
 
-class AlwaysJson(BaseContentNegotiation):
-    """Answers are JSON whatever `Accept` says."""
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> tuple[Any, str]:
-        return renderers[0], renderers[0].media_type
-
-
 class FederationView(APIView):
     """An authenticated endpoint of the federation API.
 
@@ -38,7 +30,6 @@ class FederationView(APIView):
     `stable` is given by the route: whether it is the draft's own path or the unstable one.
     """
 
-    content_negotiation_class = AlwaysJson
     http_method_names = []
     content: dict[str, Any]
 

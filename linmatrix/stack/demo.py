@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.table import Table
 
 from linmatrix.stack.certificates import Authority
 from linmatrix.stack.driver import Refused
@@ -146,23 +145,25 @@ def _agree(console: Console, stage: Stage) -> bool:
         expected = lines[NAMES[0]]
         differing = [name for name, line in lines.items() if line != expected]
         if not differing:
-            console.print(f"{len(expected)} events, {len(lines)} servers: one line, the same everywhere.", style="bold green")
+            console.print(
+                f"{len(expected)} events, {len(lines)} servers: one line, the same everywhere.", style="bold green"
+            )
             return True
         if time.monotonic() > end:
             break
         time.sleep(0.1)
     for name in differing:
-        console.print(f"{name} has {len(lines[name])} events, which are not the {len(expected)} of the hub.", style="red")
+        console.print(
+            f"{name} has {len(lines[name])} events, which are not the {len(expected)} of the hub.", style="red"
+        )
     return False
 
 
 def _stay(console: Console, stage: Stage) -> None:
     """Leave the servers running until somebody presses Ctrl-C."""
     logins = _together(admin_login, stage.servers.values())
-    table = Table("server", "admin", "login", box=None, header_style="bold")
     for server, login in zip(stage.servers.values(), logins, strict=True):
-        table.add_row(server.server_name, f"{server.base_url}/admin/", login)
-    console.print(table)
+        console.print(f"  {server.base_url}/admin/  {login}", soft_wrap=True)
     hub = stage.servers[NAMES[0]]
     console.print(
         "Another terminal can act on each of them; on the hub:\n"

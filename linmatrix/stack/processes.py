@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -152,3 +152,11 @@ class Part(Protocol):
     def stop(self) -> None: ...
     def kill(self) -> None: ...
     def require_alive(self) -> None: ...
+
+
+def stop_together(parts: Iterable[Part]) -> None:
+    """Stop these at the same time; when all have stopped, raise what the first that failed raised."""
+    with ThreadPoolExecutor() as pool:
+        results = [pool.submit(part.stop) for part in parts]
+    for result in results:
+        result.result()

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -26,7 +26,7 @@ from linmatrix.stack.errors import StackError
 from linmatrix.stack.lock import FolderLock
 from linmatrix.stack.ports import free_port, is_free
 from linmatrix.stack.postgres import Postgres
-from linmatrix.stack.processes import Deadline, Part, Process
+from linmatrix.stack.processes import Deadline, Part, Process, stop_together
 from linmatrix.stack.readiness import answers
 from linmatrix.stack.valkey import Valkey
 
@@ -136,8 +136,8 @@ class Server:
     def stop(self) -> None:
         """Stop every part, the services last, and leave the folder to others."""
         try:
-            _together([part.stop for name, part in self._parts.items() if name in PROCESSES])
-            _together([part.stop for name, part in self._parts.items() if name not in PROCESSES])
+            stop_together([part for name, part in self._parts.items() if name in PROCESSES])
+            stop_together([part for name, part in self._parts.items() if name not in PROCESSES])
         finally:
             self._lock.release()
 
@@ -247,11 +247,3 @@ class Server:
         if part == "worker":
             return commands.worker(threads=self.worker_threads)
         return commands.beat(schedule=self.folder / "beat-schedule")
-
-
-def _together(steps: Sequence[Callable[[], object]]) -> None:
-    """Take these steps at the same time; when all are done, raise what the first that failed raised."""
-    with ThreadPoolExecutor() as pool:
-        results = [pool.submit(step) for step in steps]
-    for result in results:
-        result.result()

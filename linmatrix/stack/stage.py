@@ -78,7 +78,9 @@ class Stage:
             self._drivers[name].run(verb, self.room, user, *arguments)
         except Refused as refusal:
             line = Text.assemble(
-                (f"{'':6}  ", "dim"), (f"{self.user(user, name):{self._width}}  ", "cyan"), (f"{what}: {refusal}", "red")
+                (f"{'':6}  ", "dim"),
+                (f"{self.user(user, name):{self._width}}  ", "cyan"),
+                (f"{what}: {refusal}", "red"),
             )
             self.console.print(line, soft_wrap=True)
         else:
@@ -94,7 +96,9 @@ class Stage:
 
     def line(self, name: str) -> list[str]:
         """The ids of all events of the room's line as a server has it."""
-        return [json.loads(row)["event_id"] for row in self._drivers[name].run("timeline", self.room, "--all", "--json")]
+        return [
+            json.loads(row)["event_id"] for row in self._drivers[name].run("timeline", self.room, "--all", "--json")
+        ]
 
     def _show(self, begun: float, event_id: str = "") -> None:
         """Print what is new on the hub, and where `event_id` (by default the last event) has arrived."""
@@ -119,7 +123,9 @@ class Stage:
 
     def _told(self, row: dict[str, Any]) -> Text:
         return Text.assemble(
-            (f"{row['position']:>6}  ", "dim"), (f"{row['event']['sender']:{self._width}}  ", "cyan"), str(row["happened"])
+            (f"{row['position']:>6}  ", "dim"),
+            (f"{row['event']['sender']:{self._width}}  ", "cyan"),
+            str(row["happened"]),
         )
 
     def _look(self, name: str) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ import pytest
 from federation import gaps, handshakes
 from federation.handshakes import HandshakeFailed
 from rooms.models import Event, Gap, PendingInvite, PendingJoin, Room, RoomServer
+from tests.settings import TEST_AUTHORITY
 from tests.support.peer_rooms import PeerRoom
 from tests.support.peers import Peer
 from tests.support.tls_peer import TlsPeer, lpdu_of_request
@@ -83,8 +84,8 @@ def test_an_invite_is_refused_with_a_leave_at_the_hub(tls_peer):
     assert not PendingInvite.objects.exists()
 
 
-def test_the_hub_is_found_by_the_hint_of_a_server_that_is_not_it(tls_peer, room, tmp_path, settings):
-    with TlsPeer(settings.TEST_AUTHORITY, tmp_path / "other", host="other.localhost") as other:
+def test_the_hub_is_found_by_the_hint_of_a_server_that_is_not_it(tls_peer, room, tmp_path):
+    with TlsPeer(TEST_AUTHORITY, tmp_path / "other", host="other.localhost") as other:
         wrong = {"errcode": "M_WRONG_SERVER", "error": "not the hub", "hub_server": tls_peer.name}
         other.endpoints["GET", "make_join"] = lambda _request: (400, wrong)
         handshakes.join(room_id=room.room_id, user_id=ALICE, via=other.name)
