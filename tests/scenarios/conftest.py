@@ -20,6 +20,8 @@ from tests.scenarios.participants import Participant, participants
 WEB_PROCESSES = 4
 SEND_TIMEOUT = "6"
 WORKER_THREADS = 8
+# Peers keep connections open, which granian waits for when it stops.
+STOP_SECONDS = 2
 
 MakeParticipants = Callable[..., list[Participant]]
 
@@ -31,6 +33,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("scenarios"))
 
 
+def make_server(label: str, folder: Path, authority: Authority, *, web_workers: int = 1) -> Server:
+    """A server named after `label`, not started yet."""
+    return Server(
+        folder,
+        server_name=f"{label}.localhost:{free_port()}",
+        authority=authority,
+        web_workers=web_workers,
+        web_stop_seconds=STOP_SECONDS,
+        worker_threads=WORKER_THREADS,
+        extra_environment={"LINMATRIX_SEND_TIMEOUT": SEND_TIMEOUT},
+    )
+
+
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Whose certificates all servers here have and trust."""
@@ -40,15 +55,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="session")
 def hub(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that runs until the last scenario has ended."""
-    server = Server(
-        tmp_path_factory.mktemp("hub"),
-        server_name=f"hub.localhost:{free_port()}",
-        authority=authority,
-        web_workers=WEB_PROCESSES,
-        worker_threads=WORKER_THREADS,
-        extra_environment={"LINMATRIX_SEND_TIMEOUT": SEND_TIMEOUT},
-    )
-    with server:
+    with make_server("hub", tmp_path_factory.mktemp("hub"), authority, web_workers=WEB_PROCESSES) as server:
         yield server
 
 
