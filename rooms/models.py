@@ -143,6 +143,8 @@ class RoomServer(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["room", "server", "joined_position"], name="stay_by_room"),
+            # The audience of an event: besides current stays, those that ended with it.
+            models.Index(fields=["room", "left_position"], name="stay_by_end"),
             # What is left to send to a server: its current stays and those not yet sent to their end.
             models.Index(
                 fields=["server", "room"],
