@@ -89,8 +89,7 @@ def _profile(console: Console, sizes: Sizes) -> None:
             transactions=sizes.profile_transactions,
             lpdus=measurements.TRANSACTION,
         )
-    console.print(f"Without TLS and web server, not profiled: {result['rate']:,.0f} events/s\n")
-    console.print(result["table"], markup=False)
+    report.show_profile(console, result)
 
 
 if __name__ == "__main__":

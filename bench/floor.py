@@ -26,7 +26,7 @@ from bench.participants import Participant
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.completion import complete
 from linmatrix.protocol.encoding import decode_base64
-from linmatrix.protocol.events import Lpdu, Pdu
+from linmatrix.protocol.events import Lpdu, Pdu, check_schema
 from linmatrix.protocol.receipt import receive_lpdu
 from linmatrix.protocol.redaction import redact
 from linmatrix.protocol.signing import KnownKeys, SigningKey, VerifyKey
@@ -76,7 +76,7 @@ def _rate(work: Callable[[Item], object], items: Sequence[Item]) -> float:
 
 
 def _receive_and_complete(event: dict[str, Any], keys: KnownKeys, hub_key: SigningKey) -> Pdu:
-    lpdu = receive_lpdu(event, keys=keys)
+    lpdu = receive_lpdu(check_schema(event), keys=keys)
     return complete(lpdu.event, auth_events=AUTH_EVENTS, prev_event=AUTH_EVENTS[0], server=HUB, key=hub_key, lpdu=lpdu)
 
 

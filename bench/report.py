@@ -48,13 +48,27 @@ class Figure:
 def show(console: Console, figures: Sequence[Figure], *, seconds: float) -> None:
     """Print the figures as a table."""
     table = Table("", "measured", "unit", "to reach", "", title="linmatrix benchmarks", title_justify="left", box=None)
-    table.columns[1].justify = "right"
+    table.columns[0].no_wrap, table.columns[1].justify = True, "right"
     for figure in figures:
         verdict = {None: "", True: "[green]PASS[/]", False: "[red]MISS[/]"}[figure.passed]
         table.add_row(figure.text, figure.shown(), figure.unit, figure.bar(), verdict)
     console.print()
     console.print(table)
     console.print(f"\n{_machine_line()}; {seconds:.0f} s", style="dim")
+
+
+def show_profile(console: Console, result: dict[str, Any]) -> None:
+    """Print what `bench.inside.profile` found."""
+    console.print(
+        f"One request after the other, without TLS and web server: {1e6 / result['wall_us']:,.0f} events/s, "
+        f"{result['wall_us']:.0f} us an event, {result['cpu_us']:.0f} us of it on the processor.\n"
+    )
+    table = Table("under the profiler", "share", box=None)
+    table.columns[1].justify = "right"
+    for layer, share in result["layers"].items():
+        table.add_row(layer, f"{share:.0%}")
+    console.print(table)
+    console.print(result["table"], markup=False, soft_wrap=True)
 
 
 def as_json(figures: Sequence[Figure]) -> str:

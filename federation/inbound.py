@@ -20,7 +20,7 @@ from federation.errors import ApiError
 from federation.gaps import fetch_predecessors
 from keys.keyring import event_keys
 from linmatrix.protocol.errors import BadSignature, Malformed, ProtocolError, TooLarge
-from linmatrix.protocol.events import Lpdu, Pdu, check_schema, is_lpdu
+from linmatrix.protocol.events import CheckedEvent, Lpdu, Pdu, check_schema, is_lpdu
 from linmatrix.protocol.hashes import event_id
 from linmatrix.protocol.identifiers import domain_of, is_room_id
 from linmatrix.protocol.receipt import keys_needed, receive_lpdu, receive_pdu
@@ -52,7 +52,7 @@ class Refused(Exception):
 class _Received:
     """An event object of a room that we know, its schema checked, and which way it goes."""
 
-    event: dict[str, Any]
+    event: CheckedEvent
     room: Room
 
 
@@ -93,7 +93,7 @@ def receive_transaction(origin: str, pdus: Sequence[Any]) -> FailedPdus:
     return failed
 
 
-def keys_for(events: Iterable[dict[str, Any]]) -> KnownKeys:
+def keys_for(events: Iterable[CheckedEvent]) -> KnownKeys:
     """The keys that the checks of these events need, fetched where we do not have them."""
     return event_keys(
         (server, key_id, event["origin_server_ts"]) for event in events for server, key_id in keys_needed(event)

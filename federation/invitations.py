@@ -210,8 +210,8 @@ def receive_invite(origin: str, content: dict[str, Any]) -> Pdu:
     return add_signature(pdu, server=settings.SERVER_NAME, key=signing_key())
 
 
-def _checked_invite(origin: str, event: dict[str, Any]) -> Pdu:
-    check_schema(event)
+def _checked_invite(origin: str, content: dict[str, Any]) -> Pdu:
+    event = check_schema(content)
     if not is_invite(event):
         raise ApiError(400, "M_INVALID_PARAM", "The event is not an invite.")
     keys = event_keys((server, key_id, event["origin_server_ts"]) for server, key_id in keys_needed(event))

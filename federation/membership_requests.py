@@ -11,7 +11,7 @@ from federation.errors import ApiError
 from federation.inbound import keys_for
 from linmatrix.protocol import auth_rules
 from linmatrix.protocol.auth_events import AuthorizedEvent, needed_state
-from linmatrix.protocol.events import check_schema
+from linmatrix.protocol.events import CheckedEvent, check_schema
 from linmatrix.protocol.identifiers import domain_of
 from linmatrix.protocol.receipt import receive_lpdu
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
@@ -50,9 +50,9 @@ def check_version(room: Room, versions: list[str]) -> None:
         )
 
 
-def check_membership_event(event: dict[str, Any], *, origin: str, membership: str) -> dict[str, Any]:
+def check_membership_event(content: dict[str, Any], *, origin: str, membership: str) -> CheckedEvent:
     """The event of a send request, which must be a membership of the origin's own user (decision 91)."""
-    check_schema(event)
+    event = check_schema(content)
     if event["type"] != "m.room.member" or event["content"].get("membership") != membership:
         raise ApiError(400, "M_INVALID_PARAM", f"The event is not a membership of {membership}.")
     if event.get("state_key") != event["sender"]:
@@ -62,7 +62,7 @@ def check_membership_event(event: dict[str, Any], *, origin: str, membership: st
     return event
 
 
-def append_membership(room: Room, event: dict[str, Any]) -> Event:
+def append_membership(room: Room, event: CheckedEvent) -> Event:
     """Check and append an LPDU that came by a send request; the stored event.
 
     Raises `Malformed`, `BadSignature`, `Rejected`, `TooLarge` or `WrongHub`.

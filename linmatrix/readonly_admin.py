@@ -19,22 +19,24 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-EXACT_UP_TO = 10_000
-"""Rows that are counted one by one. PostgreSQL keeps no counts: counting a million rows reads a million rows."""
-
 MAX_SHOWN_BYTES = 256 * 1024
 """Of a transaction's body: the largest has 3 MiB, which no browser shows with pleasure."""
 
 
 class EstimatingPaginator(Paginator):
-    """Counts small results exactly and takes PostgreSQL's estimate for large ones."""
+    """Counts small results exactly and takes PostgreSQL's estimate for large ones.
+
+    PostgreSQL keeps no counts: counting a million rows reads a million rows.
+    """
+
+    exact_up_to = 10_000
 
     @cached_property
     def count(self) -> int:
         rows = self.object_list
         assert isinstance(rows, models.QuerySet)
-        counted = rows.order_by()[: EXACT_UP_TO + 1].count()
-        if counted <= EXACT_UP_TO:
+        counted = rows.order_by()[: self.exact_up_to + 1].count()
+        if counted <= self.exact_up_to:
             return counted
         plan = orjson.loads(rows.order_by().explain(format="json"))
         return max(counted, int(plan[0]["Plan"]["Plan Rows"]))

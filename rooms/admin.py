@@ -215,7 +215,7 @@ class FindingAdmin(ReadOnlyAdmin):
 
     list_display = ("created_at", "kind", "server", "room_id", "event_id", "reason")
     list_filter = ("kind",)
-    search_fields = ("server", "room_id", "event_id")
+    search_fields = ("server", "room_id__exact", "event_id")
     ordering = ("-created_at",)
     fields = ("created_at", "kind", "server", "room", "event_id", "reason", "proof")
     readonly_fields = ("reason", "proof")

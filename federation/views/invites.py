@@ -1,7 +1,5 @@
 """`POST invite/:txnId` (draft, "Invites"; decisions 94 to 97)."""
 
-from typing import Any
-
 from django.http import HttpResponse
 from rest_framework.request import Request
 
@@ -11,7 +9,7 @@ from federation.invitations import append_invite, is_invite, receive_invite
 from federation.responses import spliced_response
 from federation.views.base import FederationView, hosted_room
 from linmatrix.protocol.errors import Malformed
-from linmatrix.protocol.events import Pdu, check_schema, is_lpdu
+from linmatrix.protocol.events import CheckedEvent, Pdu, check_schema, is_lpdu
 from linmatrix.protocol.identifiers import domain_of
 from linmatrix.protocol.receipt import receive_lpdu
 
@@ -34,7 +32,7 @@ class Invite(FederationView):
         text = pdu.encoded.decode()
         return spliced_response(pdu=text, event=text)
 
-    def _as_hub(self, event: dict[str, Any]) -> Pdu:
+    def _as_hub(self, event: CheckedEvent) -> Pdu:
         if not is_invite(event):
             raise ApiError(400, "M_INVALID_PARAM", "The event is not an invite.")
         room = hosted_room(event["room_id"])

@@ -6,7 +6,7 @@ Decisions 7, 11 to 15, 19, 34 to 37.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NewType
 
 from linmatrix.protocol.canonical_json import MAX_CONTENT_DEPTH, MAX_SAFE_INTEGER, nesting
 from linmatrix.protocol.errors import Malformed
@@ -24,6 +24,10 @@ one predecessor; a hub that takes in several branches of a DAG names more, but n
 
 HUB_FIELDS = ("auth_events", "prev_events")
 """Top-level fields that only the hub can set; an LPDU has neither."""
+
+
+CheckedEvent = NewType("CheckedEvent", dict[str, Any])
+"""An event object that has passed `check_schema`: its members have the types that all else relies on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Pdu:
         return domain_of(self.event["sender"])
 
 
-def without_unsigned(event: dict[str, Any]) -> dict[str, Any]:
+def without_unsigned(event: CheckedEvent) -> dict[str, Any]:
     """The event without `unsigned`, which is outside of every hash and signature (decision 19)."""
     return {key: value for key, value in event.items() if key != "unsigned"} if "unsigned" in event else event
 
@@ -116,7 +120,7 @@ _OPTIONAL: dict[str, Callable[[object], bool]] = {
 }
 
 
-def check_schema(event: object) -> dict[str, Any]:
+def check_schema(event: object) -> CheckedEvent:
     """Return `event` when it has the schema of an LPDU or PDU; raise `Malformed` with the field's name."""
     if not isinstance(event, dict):
         raise Malformed("an event must be a JSON object")
@@ -131,7 +135,7 @@ def check_schema(event: object) -> dict[str, Any]:
     _check_hashes(event, lpdu=is_lpdu(event))
     if nesting(event, MAX_CONTENT_DEPTH) > MAX_CONTENT_DEPTH:
         raise Malformed(f"the event is nested deeper than {MAX_CONTENT_DEPTH}")
-    return event
+    return CheckedEvent(event)
 
 
 def _check_hashes(event: dict[str, Any], *, lpdu: bool) -> None:

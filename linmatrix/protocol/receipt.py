@@ -1,15 +1,15 @@
 """The checks that every received event passes before authorization.
 
-Draft section "Receiving Events/PDUs": schema, then signatures, then content hashes. What fails the first
-two is dropped; what fails the third is processed as its redacted copy (decision 20). One function for
-LPDUs and one for PDUs, whatever endpoint brought them (threat T34).
+Draft section "Receiving Events/PDUs": schema (`events.check_schema`), then signatures, then content hashes. What
+fails the first two is dropped; what fails the third is processed as its redacted copy (decision 20). One function
+for LPDUs and one for PDUs, whatever endpoint brought them (threat T34).
 """
 
 from typing import Any
 
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.errors import BadSignature, Malformed, TooLarge
-from linmatrix.protocol.events import MAX_EVENT_BYTES, Lpdu, Pdu, check_schema, is_lpdu, without_unsigned
+from linmatrix.protocol.events import MAX_EVENT_BYTES, CheckedEvent, Lpdu, Pdu, is_lpdu, without_unsigned
 from linmatrix.protocol.hashes import (
     event_id_of,
     lpdu_content_hash,
@@ -22,16 +22,19 @@ from linmatrix.protocol.identifiers import domain_of
 from linmatrix.protocol.redaction import redact
 from linmatrix.protocol.signing import KnownKeys, check_signature, signature_ids
 
+MAX_SIGNATURES_PER_SERVER = 4
+"""Keys of one server that are looked up for one event. Servers have one or two, during a rotation."""
 
-def required_signers(event: dict[str, Any]) -> list[str]:
-    """The servers that must have signed an event of valid schema: the sender's, and for a PDU its hub's."""
+
+def required_signers(event: CheckedEvent) -> list[str]:
+    """The servers that must have signed an event: the sender's, and for a PDU its hub's."""
     signers = [domain_of(event["sender"])]
     if "auth_events" in event and "hub_server" in event and event["hub_server"] not in signers:
         signers.append(event["hub_server"])
     return signers
 
 
-def keys_needed(event: dict[str, Any]) -> set[tuple[str, str]]:
+def keys_needed(event: CheckedEvent) -> set[tuple[str, str]]:
     """The (server, key id) pairs whose keys the checks of this event may use; few, whatever it lists."""
     return {
         (server, key_id)
@@ -40,17 +43,13 @@ def keys_needed(event: dict[str, Any]) -> set[tuple[str, str]]:
     }
 
 
-MAX_SIGNATURES_PER_SERVER = 4
-"""Keys of one server that are looked up for one event. Servers have one or two, during a rotation."""
-
-
-def receive_lpdu(event: object, *, keys: KnownKeys) -> Lpdu:
+def receive_lpdu(checked: CheckedEvent, *, keys: KnownKeys) -> Lpdu:
     """Check an LPDU as its hub.
 
     Raises `Malformed`, `TooLarge` or `BadSignature`. Signatures by others than the sender's server are
     taken off: they are nothing the hub could vouch for (decision 15).
     """
-    event = without_unsigned(check_schema(event))
+    event = without_unsigned(checked)
     if not is_lpdu(event):
         raise Malformed("the event is a PDU, not an LPDU")
     if len(canonical_json.dumps(event)) > MAX_EVENT_BYTES:
@@ -64,14 +63,14 @@ def receive_lpdu(event: object, *, keys: KnownKeys) -> Lpdu:
     return Lpdu(redact(lpdu) if redacted else lpdu, event_id_of(covered), redacted)
 
 
-def receive_pdu(event: object, *, hub: str, keys: KnownKeys) -> Pdu:
+def receive_pdu(checked: CheckedEvent, *, hub: str, keys: KnownKeys) -> Pdu:
     """Check a PDU of a room whose hub is `hub`, as a participant.
 
     Raises `Malformed`, `TooLarge` or `BadSignature`. An event without `hub_server` must be the hub's own
     (decision 13); the hub's own event may carry `hub_server` too, and then needs its one signature
     (decision 12). A foreign `event_id` member is dropped when the hashes only match without it (decision 19).
     """
-    event = without_unsigned(check_schema(event))
+    event = without_unsigned(checked)
     if is_lpdu(event):
         raise Malformed("the event is an LPDU, not a PDU")
     sender_server = domain_of(event["sender"])

@@ -48,6 +48,7 @@ def main() -> int:
         try:
             status = _demo(console, stage, keep=keep)
         except StopRequested:
+            console.print("\nStopping ...")
             status = INTERRUPTED
         except (StackError, Refused) as error:
             console.print(f"\n{error}", style="red")

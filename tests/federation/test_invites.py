@@ -6,6 +6,7 @@ from federation import handshakes
 from federation.errors import ApiError
 from linmatrix.protocol import canonical_json, receipt
 from linmatrix.protocol.completion import add_signature
+from linmatrix.protocol.events import check_schema
 from rooms.models import Event, PendingInvite
 from tests.support.hosted import CREATOR, is_error, keys_of, membership, send_join, snapshot
 from tests.support.peer_rooms import PeerRoom
@@ -19,7 +20,7 @@ def accepting(tls_peer, *senders):
 
     def invite(request):
         event = request.content["event"]
-        pdu = receipt.receive_pdu(event, hub="hub.example.org", keys=keys_of(*senders))
+        pdu = receipt.receive_pdu(check_schema(event), hub="hub.example.org", keys=keys_of(*senders))
         return 200, {"pdu": add_signature(pdu, server=tls_peer.name, key=tls_peer.key).event}
 
     tls_peer.endpoints["POST", "invite"] = invite

@@ -4,6 +4,7 @@ import pytest
 from django.utils import timezone
 
 from linmatrix.protocol import receipt
+from linmatrix.protocol.events import check_schema
 from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
 from rooms.creation import create_room
 from rooms.models import Event, Room, RoomServer
@@ -39,7 +40,7 @@ def test_a_join_answers_with_the_state_before_it_its_auth_chain_and_the_event(pe
     answer = send_join(peer, lpdu).json()
     keys = keys_of(peer)
     checked = {
-        name: [receipt.receive_pdu(event, hub="hub.example.org", keys=keys) for event in events]
+        name: [receipt.receive_pdu(check_schema(event), hub="hub.example.org", keys=keys) for event in events]
         for name, events in (("state", answer["state"]), ("chain", answer["auth_chain"]), ("event", [answer["event"]]))
     }
     assert checked["event"][0].lpdu_id == lpdu.lpdu_id

@@ -8,7 +8,7 @@ import pytest
 from linmatrix.protocol import canonical_json, completion, hashes, receipt, request_auth
 from linmatrix.protocol.encoding import decode_base64, encode_base64
 from linmatrix.protocol.errors import Malformed
-from linmatrix.protocol.events import Lpdu
+from linmatrix.protocol.events import Lpdu, check_schema
 from linmatrix.protocol.hashes import event_id, lpdu_of
 from linmatrix.protocol.signing import SigningKey, VerifyKey
 
@@ -71,7 +71,7 @@ def test_an_lpdu_is_hashed_signed_and_named_as_in_the_vector():
 
 
 def test_the_pdu_of_an_lpdu_is_completed_as_in_the_vector():
-    lpdu = receipt.receive_lpdu(LPDU_TO_PDU["lpdu"], keys=VECTOR_KEYS)
+    lpdu = receipt.receive_lpdu(check_schema(LPDU_TO_PDU["lpdu"]), keys=VECTOR_KEYS)
     pdu = completion.complete(
         lpdu.event,
         auth_events=["$a", "$b"],
@@ -86,7 +86,7 @@ def test_the_pdu_of_an_lpdu_is_completed_as_in_the_vector():
 
 
 def test_the_invitees_signature_is_as_in_the_vector_and_leaves_the_id_alone():
-    pdu = receipt.receive_pdu(LPDU_TO_PDU["pdu"], hub="hub.example.org", keys=VECTOR_KEYS)
+    pdu = receipt.receive_pdu(check_schema(LPDU_TO_PDU["pdu"]), hub="hub.example.org", keys=VECTOR_KEYS)
     signed = completion.add_signature(pdu, server="target.example.org", key=signing_key("target.example.org"))
     assert signed.event["signatures"]["target.example.org"] == {"ed25519:1": LPDU_TO_PDU["target_signature"]}
     assert event_id(signed.event) == LPDU_TO_PDU["pdu_with_target_signature_event_id"]
@@ -114,7 +114,7 @@ def test_member_names_are_ordered_by_utf16_code_units():
 
 @pytest.mark.parametrize("item", ROOM["events"], ids=lambda item: item["pdu"]["type"])
 def test_every_event_of_a_room_made_by_a_peer_has_its_id_hashes_and_signatures(item):
-    pdu = receipt.receive_pdu(item["pdu"], hub="localhost:3500", keys=known_keys(ROOM["public_keys"]))
+    pdu = receipt.receive_pdu(check_schema(item["pdu"]), hub="localhost:3500", keys=known_keys(ROOM["public_keys"]))
     assert pdu.event_id == item["event_id"]
     assert not pdu.redacted
     assert pdu.event == item["pdu"]

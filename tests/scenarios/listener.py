@@ -68,7 +68,6 @@ class Listener(ThreadingHTTPServer):
         self.respond = respond
         self.port = self.server_port
         self.tls_names: dict[socket.socket, str] = {}
-        self.refused_handshakes = 0
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
         self._context.sni_callback = self._note_name
@@ -89,10 +88,8 @@ class Listener(ThreadingHTTPServer):
                     _Handler(connection, client_address, self)
                 finally:
                     self.tls_names.pop(connection, None)
-        except ssl.SSLError:
-            self.refused_handshakes += 1
         except OSError:
-            return  # the client has gone, as one that was killed does
+            return  # the client does not trust us, or has gone, as one that was killed does
 
     def __enter__(self) -> Self:
         self._thread.start()

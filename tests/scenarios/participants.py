@@ -55,6 +55,8 @@ class Participant:
         self.key = SigningKey.from_seed("ed25519:1", bytes([seed]) * 32)
         self.http = client
         self.client = FederationClient(client, self.key, name)
+        self.requests: list[Request] = []
+        """Every request that arrived."""
         self.deliveries: list[Delivery] = []
         """Every transaction that arrived, repetitions too."""
         self.most_at_once = 0
@@ -105,6 +107,7 @@ class Participant:
 
     def respond(self, request: Request) -> tuple[int, bytes]:
         """Answer a request to this server."""
+        self.requests.append(request)
         if request.method == "GET" and request.target == "/_matrix/key/v2/server":
             return 200, self._keys()
         if request.method == "PUT" and "/send/" in request.target:

@@ -75,8 +75,7 @@ def test_what_a_killed_worker_had_sent_comes_again_byte_for_byte_and_all_else_af
 
     first, again = (item for item in participant.deliveries if "one" in bodies([item]))
     assert (again.target, again.body) == (first.target, first.body)
-    assert participant.deliveries.index(again) == participant.deliveries.index(first) + 1
-    assert bodies(participant.transactions) == ["one", "two", "three"]
+    assert bodies(participant.deliveries) == ["one", "one", "two", "three"]
     assert participant.most_at_once == 1
 
 

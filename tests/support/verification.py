@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from linmatrix.protocol import auth_rules, canonical_json
 from linmatrix.protocol.auth_events import AuthorizedEvent, CitedEvent, select_auth_events
 from linmatrix.protocol.encoding import decode_base64
-from linmatrix.protocol.events import Pdu
+from linmatrix.protocol.events import Pdu, check_schema
 from linmatrix.protocol.receipt import receive_pdu
 from linmatrix.protocol.request_auth import parse_authorization, request_bytes
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
@@ -34,7 +34,7 @@ def verify_line(texts: Iterable[str], *, hub: str, keys: KnownKeys) -> list[Pdu]
     cited: dict[str, CitedEvent] = {}
     events: list[Pdu] = []
     for text in texts:
-        pdu = receive_pdu(canonical_json.loads(text.encode()), hub=hub, keys=keys)
+        pdu = receive_pdu(check_schema(canonical_json.loads(text.encode())), hub=hub, keys=keys)
         assert not pdu.redacted, f"a hash does not match: {text}"
         assert pdu.encoded.decode() == text, "the stored text is not canonical JSON"
         assert pdu.event["prev_events"] == [event.event_id for event in events[-1:]]
