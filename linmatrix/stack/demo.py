@@ -86,8 +86,7 @@ def _demo(console: Console, stage: Stage, *, keep: bool) -> int:
     stage.connect(NAMES)
     console.print(f"Each has its database, web server, worker and beat; ready after {time.monotonic() - begun:.0f} s.")
     converse(stage)
-    agreed = _agree(console, stage)
-    console.print(f"The demo took {time.monotonic() - begun:.0f} s.", style="dim")
+    agreed = _agree(console, stage, begun)
     if keep:
         _stay(console, stage)
     return 0 if agreed else 1
@@ -138,7 +137,7 @@ def _while_beta_is_stopped(stage: Stage) -> None:
     stage.console.print(f"beta is back; {count} events that waited for it arrived after {took:.1f} s.", style="yellow")
 
 
-def _agree(console: Console, stage: Stage) -> bool:
+def _agree(console: Console, stage: Stage, begun: float) -> bool:
     """Compare the whole line on all servers; histories may still be on their way."""
     end = time.monotonic() + AGREEMENT_SECONDS
     while True:
@@ -146,8 +145,10 @@ def _agree(console: Console, stage: Stage) -> bool:
         expected = lines[NAMES[0]]
         differing = [name for name, line in lines.items() if line != expected]
         if not differing:
+            took = f"after {time.monotonic() - begun:.0f} s"
             console.print(
-                f"{len(expected)} events, {len(lines)} servers: one line, the same everywhere.", style="bold green"
+                f"{len(expected)} events, {len(lines)} servers: one line, the same everywhere, {took}.",
+                style="bold green",
             )
             return True
         if time.monotonic() > end:

@@ -68,12 +68,15 @@ def console(hub: Server) -> Iterator[Driver]:
 
 @pytest.fixture
 def make_participants(authority: Authority, tmp_path: Path) -> Iterator[MakeParticipants]:
-    """Makes servers of these names that live as long as the test; see `participants`."""
-    numbers = count(1)
+    """Makes servers of these names that live as long as the test.
+
+    They trust the hub; whether the hub trusts them, `authority` decides.
+    """
+    numbers, trusted = count(1), authority
     with ExitStack() as stack:
 
-        def make(*labels: str, authority: Authority = authority, trusts: Authority | None = None) -> list[Participant]:
+        def make(*labels: str, authority: Authority = authority) -> list[Participant]:
             folder = tmp_path / f"participants-{next(numbers)}"
-            return stack.enter_context(participants(*labels, authority=authority, folder=folder, trusts=trusts))
+            return stack.enter_context(participants(*labels, authority=authority, folder=folder, trusted=trusted))
 
         yield make

@@ -136,18 +136,16 @@ class Participant:
 
 
 @contextmanager
-def participants(
-    *labels: str, authority: Authority, folder: Path, trusts: Authority | None = None
-) -> Iterator[list[Participant]]:
-    """Servers named `label.localhost:port`, with certificates of `authority`, up until the block ends.
+def participants(*labels: str, authority: Authority, folder: Path, trusted: Authority) -> Iterator[list[Participant]]:
+    """Servers named `label.localhost:port` up until the block ends, with certificates of `authority`.
 
-    They trust the servers of `trusts`; by default of the same authority.
+    They trust servers that have certificates of `trusted`.
     """
     by_name: dict[str, Participant] = {}
     listener = Listener(lambda request: by_name[request.host].respond(request))
     hosts = [f"{label}.localhost" for label in labels]
     listener.use(authority.issue(hosts, folder=folder))
-    ca_file = str((trusts or authority).certificate_file)
+    ca_file = str(trusted.certificate_file)
     for seed, host in enumerate(hosts, start=1):
         # Each with connections of its own, as servers apart have.
         client = HttpClient(Resolver(allow_private=True), user_agent="participant", ca_file=ca_file)

@@ -14,7 +14,7 @@ import pytest
 from linmatrix.stack.ports import free_port, is_free
 from linmatrix.stack.server import PROCESSES, PROJECT
 from tests.scenarios.conftest import make_server
-from tests.scenarios.process_table import descendants, still_there
+from tests.scenarios.process_table import descendants, processes, still_there
 from tests.scenarios.waiting import SECONDS, eventually
 
 SERVICES = ("postgres", "valkey")
@@ -100,6 +100,7 @@ def test_ctrl_c_while_it_starts_stops_what_was_started_so_far(running):
     os.killpg(running.command.pid, signal.SIGINT)
     assert running.command.wait(SECONDS) == 0
     assert still_there(family) == set()
+    assert not [process for process in processes().values() if str(running.folder) in process.command]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel ends the children of a killed process")
