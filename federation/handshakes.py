@@ -20,7 +20,7 @@ from federation.sending import Sent, send_event
 from federation.wake import alarm_clock
 from keys.local import signing_key
 from linmatrix.protocol.completion import make_lpdu
-from linmatrix.protocol.errors import Malformed, ProtocolError
+from linmatrix.protocol.errors import Malformed, ProtocolError, Rejected
 from linmatrix.protocol.events import Lpdu, Pdu
 from linmatrix.protocol.identifiers import domain_of, is_room_id, is_server_name, is_user_id
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
@@ -29,7 +29,7 @@ from rooms.audience import takes_part
 from rooms.hub import member_event
 from rooms.local_users import require_local
 from rooms.models import Gap, PendingInvite, Room
-from rooms.participant import begin_stay, hold_for_join, release_join
+from rooms.participant import authorize, begin_stay, hold_for_join, release_join
 
 logger = logging.getLogger(__name__)
 
@@ -240,10 +240,14 @@ def _checked_join(
         raise HandshakeFailed(f"{hub} answered the join with another event than ours")
     latest = {(pdu.event["type"], pdu.event["state_key"]): pdu for pdu in state if "state_key" in pdu.event}
     create = latest.get(("m.room.create", ""))
-    if create is None or create.event["content"].get("room_version") != template.version:
+    if create is None:
         raise HandshakeFailed(f"{hub} answered the join without a valid create event")
     if create.sender_server != hub:
         raise HandshakeFailed(f"{hub} is not the hub of {room_id}: {create.sender_server} created it")
+    try:
+        authorize(create, state={}, version=template.version, follows_create=False, cited={})
+    except Rejected as refusal:
+        raise HandshakeFailed(f"{hub} answered the join with a create event that is none: {refusal}") from None
     known = {pdu.event_id for pdu in latest.values()}
     known.update(pdu.event_id for pdu in auth_chain)
     if missing := [event_id for event_id in events[0].event["auth_events"] if event_id not in known]:

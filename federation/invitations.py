@@ -21,16 +21,16 @@ from keys.local import signing_key
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.completion import add_signature
 from linmatrix.protocol.errors import BadSignature, Malformed
-from linmatrix.protocol.events import Lpdu, Pdu, check_schema
+from linmatrix.protocol.events import MAX_EVENT_BYTES, Lpdu, Pdu, check_schema
 from linmatrix.protocol.hashes import signed_bytes
 from linmatrix.protocol.identifiers import domain_of, is_user_id
-from linmatrix.protocol.receipt import keys_needed, receive_pdu
+from linmatrix.protocol.receipt import MAX_SIGNATURES_PER_SERVER, keys_needed, receive_pdu
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
-from linmatrix.protocol.signing import check_signature
+from linmatrix.protocol.signing import KnownKeys, check_signature, signature_ids
 from linmatrix.transport.errors import TransportError
 from rooms.append import Line, open_line
 from rooms.audience import takes_part
-from rooms.hub import complete_lpdu, complete_own, state_needed
+from rooms.hub import complete_lpdu, complete_own, milliseconds, state_needed
 from rooms.local_users import exists
 from rooms.models import Event, PendingInvite, Room
 from rooms.state import STRIPPED_FIELDS, stripped_state
@@ -100,7 +100,7 @@ def append_invite(room: Room, *, event: dict[str, Any] | None = None, lpdu: Lpdu
         with open_line(room.room_id, now=timezone.now()) as line:
             pdu = invitation.complete(line)
             head = line.room.head_event_id
-        signed = _ask_invitee(room, pdu, timeout=INVITE_TIMEOUT)
+        signed, keys = _ask_invitee(room, pdu, timeout=INVITE_TIMEOUT)
         with open_line(room.room_id, now=timezone.now()) as line:
             if line.room.head_event_id == head:
                 # Nothing came between, so what was checked then still holds; the memberships are needed anew.
@@ -108,13 +108,18 @@ def append_invite(room: Room, *, event: dict[str, Any] | None = None, lpdu: Lpdu
                 line.append(signed)
                 return signed
     with open_line(room.room_id, now=timezone.now()) as line:
-        signed = _ask_invitee(room, invitation.complete(line), timeout=LOCKED_INVITE_TIMEOUT)
+        # The keys are known from the tries before: none is fetched while others wait for the room.
+        pdu = invitation.complete(line)
+        signed, _ = _ask_invitee(room, pdu, timeout=LOCKED_INVITE_TIMEOUT, keys=keys)
         line.append(signed)
     return signed
 
 
-def _ask_invitee(room: Room, pdu: Pdu, *, timeout: float) -> Pdu:
-    """Send an invite to the invited user's server; the event with its signature."""
+def _ask_invitee(room: Room, pdu: Pdu, *, timeout: float, keys: KnownKeys | None = None) -> tuple[Pdu, KnownKeys]:
+    """Send an invite to the invited user's server; the event with its signature, and the keys of that server.
+
+    `keys` are those to check the signature with; without them they are looked up.
+    """
     server = domain_of(pdu.event["state_key"])
     content = {
         "event": pdu.event,
@@ -136,7 +141,11 @@ def _ask_invitee(room: Room, pdu: Pdu, *, timeout: float) -> Pdu:
         raise ApiError(502, "M_UNKNOWN", f"{server} could not be reached.") from None
     if answer.status != 200:
         raise _proxied(server, answer)
-    return _with_invitee_signature(pdu, answer.content, server)
+    by_key = _invitee_signatures(answer.content, server)
+    if keys is None:
+        now_ms = milliseconds(timezone.now())
+        keys = event_keys((server, key_id, now_ms) for key_id in list(by_key)[:MAX_SIGNATURES_PER_SERVER])
+    return _with_signatures(pdu, by_key, server, keys), keys
 
 
 def _proxied(server: str, answer: Answer) -> ApiError:
@@ -153,22 +162,29 @@ def _proxied(server: str, answer: Answer) -> ApiError:
     return ApiError(answer.status, errcode, str(content.get("error", ""))[:300], **extra)
 
 
-def _with_invitee_signature(pdu: Pdu, content: dict[str, Any] | None, server: str) -> Pdu:
-    """Take the invited server's signature from its answer, and nothing else of it (decisions 24, 94)."""
+def _invitee_signatures(content: dict[str, Any] | None, server: str) -> dict[str, Any]:
+    """The invited server's signatures in its answer; nothing else of it is used (decisions 24, 94)."""
     returned = (content or {}).get("pdu", (content or {}).get("event"))
     signatures = returned.get("signatures") if isinstance(returned, dict) else None
     by_key = signatures.get(server) if isinstance(signatures, dict) else None
     if not isinstance(by_key, dict):
         raise ApiError(502, "M_UNKNOWN", f"{server} did not sign the invite.")
-    event = {**pdu.event, "signatures": {**pdu.event["signatures"], server: by_key}}
-    sent_at = timezone.now()
-    now_ms = int(sent_at.timestamp() * 1000)
-    keys = event_keys((server, key_id, now_ms) for key_id in list(by_key)[:4] if isinstance(key_id, str))
+    return by_key
+
+
+def _with_signatures(pdu: Pdu, by_key: dict[str, Any], server: str, keys: KnownKeys) -> Pdu:
+    """The event with the signatures of `server`, which must be over just this event."""
+    signed = {key_id: by_key[key_id] for key_id in signature_ids({server: by_key}, server)}
+    event = {**pdu.event, "signatures": {**pdu.event["signatures"], server: signed}}
+    now_ms = milliseconds(timezone.now())
     try:
         check_signature(signed_bytes(event), event["signatures"], server=server, keys=keys, ts=now_ms)
     except BadSignature as error:
         raise ApiError(502, "M_UNKNOWN", f"{server} signed something else: {error.reason}.") from None
-    return Pdu(event, pdu.event_id, pdu.lpdu_id, canonical_json.dumps(event), pdu.redacted)
+    encoded = canonical_json.dumps(event)
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise ApiError(502, "M_UNKNOWN", f"{server} signed with more than an event can hold.")
+    return Pdu(event, pdu.event_id, pdu.lpdu_id, encoded, pdu.redacted)
 
 
 def stored_pdu(event: Event) -> Pdu:

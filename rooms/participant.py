@@ -9,10 +9,9 @@ before it, fetched afterwards, fills the positions below it downwards (`insert_h
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.db import transaction
 
 from linmatrix.protocol import auth_rules
@@ -21,10 +20,10 @@ from linmatrix.protocol.errors import Rejected
 from linmatrix.protocol.events import Pdu
 from linmatrix.protocol.identifiers import domain_of
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
-from linmatrix.protocol.state import State, StateKey, membership
+from linmatrix.protocol.state import State, StateKey
 from rooms.append import Line, close_state, insert_events, open_line
 from rooms.models import Event, Finding, Gap, PendingJoin, Room, RoomServer, StateEntry
-from rooms.state_events import state_event, state_events
+from rooms.state_events import state_event
 
 HISTORY_POSITIONS = 2**32
 """Positions kept free before a stay for the history that precedes it; no room has had as many events."""
@@ -48,23 +47,30 @@ def known_events(room_id: str, event_ids: Collection[str]) -> set[str]:
     return set(known.values_list("event_id", flat=True))
 
 
+def _stored(event_ids: Iterable[str]) -> set[str]:
+    """Which of these events we have, in the line or outside of it: neither is to be appended again."""
+    return set(Event.objects.filter(event_id__in=list(event_ids)).values_list("event_id", flat=True))
+
+
 def append_pdus(room_id: str, pdus: Sequence[Pdu], *, now: datetime) -> list[str]:
     """Append checked PDUs from the room's hub in the order of their arrival; ids of those that are new.
 
     Raises `Predecessor`, with nothing changed, when one's predecessor is unknown; `Room.DoesNotExist`.
     """
     with open_line(room_id, now=now) as line:
-        known = known_events(room_id, {pdu.event_id for pdu in pdus} | _predecessors(pdus))
+        stored = _stored(pdu.event_id for pdu in pdus)
+        known = known_events(room_id, _predecessors(pdus))
         known_lpdus = line.known_lpdus([pdu.lpdu_id for pdu in pdus if pdu.lpdu_id])
         cited = _cited_events([event_id for pdu in pdus for event_id in pdu.event["auth_events"]])
         line.load_state(_state_needed(pdus))
         appended: list[str] = []
         for pdu in pdus:
-            if pdu.event_id in known:
+            if pdu.event_id in stored:
                 continue
             if pdu.event["prev_events"] and not known.intersection(pdu.event["prev_events"]):
                 raise Predecessor(pdu)
             _append_one(line, pdu, known_lpdus, cited)
+            stored.add(pdu.event_id)
             known.add(pdu.event_id)
             cited[pdu.event_id] = _cited(pdu)
             appended.append(pdu.event_id)
@@ -170,13 +176,15 @@ def begin_stay(
 
     `state` is the room's state before `join`, whose events passed `protocol.receipt`, and must allow it.
     Where our line ends just before the join, our own state counts, and the answer's is not looked at.
-    Raises `Rejected`.
+    Raises `Rejected`, also for a room that we know under another hub or version.
     """
     with transaction.atomic():
         room, _ = Room.objects.get_or_create(
             room_id=room_id,
             defaults={"version": version, "role": Room.Role.PARTICIPANT, "hub_server": hub},
         )
+        if (room.hub_server, room.version) != (hub, version):
+            raise Rejected("3.2", f"{room_id} is known with the hub {room.hub_server} and version {room.version}")
         with open_line(room_id, now=now) as line:
             if known_events(room_id, [join.event_id]):
                 return room
@@ -194,16 +202,9 @@ def _adopt_state(line: Line, *, state: Sequence[Pdu], auth_chain: Sequence[Pdu],
     """Take a hub's word for the state before a join that does not follow what we know."""
     room, position = line.room, line.room.head_position + HISTORY_POSITIONS
     outliers = {pdu.event_id: pdu for pdu in (*auth_chain, *state)}
-    known = set(Event.objects.filter(event_id__in=outliers).values_list("event_id", flat=True))
-    insert_events(
-        room.room_id,
-        [
-            (pdu, None, Event.Verdict.REDACTED if pdu.redacted else Event.Verdict.ACCEPTED, "")
-            for event_id, pdu in outliers.items()
-            if event_id not in known
-        ],
-        received_at=line.now,
-    )
+    stored = _stored(outliers)
+    new = [pdu for event_id, pdu in outliers.items() if event_id not in stored]
+    _insert(line, [(pdu, None) for pdu in new])
     entries = {(pdu.event["type"], pdu.event["state_key"]): pdu for pdu in state}
     _replace_state(room, entries, position=position - 1)
     _replace_stays(room, entries, position=position - 1)
@@ -274,7 +275,7 @@ def insert_history(gap: Gap, pdus: Sequence[Pdu], *, now: datetime) -> bool:
             pdu = by_id[missing]
             chain.append(pdu)
             missing = next(iter(pdu.event["prev_events"]), None)
-        _insert_before(line.room, chain, gap.before_position, now=now)
+        _insert_before(line, chain, gap.before_position)
         if missing is None or missing in known:
             gap.delete()
             return True
@@ -285,37 +286,25 @@ def insert_history(gap: Gap, pdus: Sequence[Pdu], *, now: datetime) -> bool:
     return False
 
 
-def _insert_before(room: Room, chain: Sequence[Pdu], before_position: int, *, now: datetime) -> None:
+def _insert_before(line: Line, chain: Sequence[Pdu], before_position: int) -> None:
     """Insert events, newest first, at the positions below `before_position`."""
     positions = {pdu.event_id: before_position - offset for offset, pdu in enumerate(chain, start=1)}
-    outliers = list(Event.objects.filter(event_id__in=positions, room=room, position__isnull=True))
+    outliers = list(Event.objects.filter(event_id__in=positions, room=line.room, position__isnull=True))
     for outlier in outliers:
         outlier.position = positions.pop(outlier.event_id)
     Event.objects.bulk_update(outliers, ["position"])
-    insert_events(
-        room.room_id,
-        [
-            (
-                pdu,
-                positions[pdu.event_id],
-                Event.Verdict.REDACTED if pdu.redacted else Event.Verdict.ACCEPTED,
-                "",
-            )
-            for pdu in chain
-            if pdu.event_id in positions
-        ],
-        received_at=now,
-    )
+    _insert(line, [(pdu, positions[pdu.event_id]) for pdu in chain if pdu.event_id in positions])
 
 
-def local_members(room_id: str) -> list[str]:
-    """Our own users who are joined to the room."""
-    entries = StateEntry.objects.filter(
-        room_id=room_id,
-        type="m.room.member",
-        state_key__endswith=f":{settings.SERVER_NAME}",
-        replaced_at__isnull=True,
-    )
-    events = state_events.get_many(list(entries.values_list("event_id", flat=True)))
-    state: State = {(event.type, event.state_key): event for event in events.values()}
-    return [user_id for _, user_id in state if membership(state, user_id) == "join"]
+def _insert(line: Line, events: Sequence[tuple[Pdu, int | None]]) -> None:
+    """Store accepted events that are not at the line's end, given with their positions.
+
+    An LPDU id that another event has already is left out, as for a replay at the end of the line.
+    """
+    used = line.known_lpdus([pdu.lpdu_id for pdu, _ in events if pdu.lpdu_id])
+    rows = []
+    for pdu, position in events:
+        verdict = Event.Verdict.REDACTED if pdu.redacted else Event.Verdict.ACCEPTED
+        rows.append((_without_lpdu_id(pdu) if pdu.lpdu_id in used else pdu, position, verdict, ""))
+        used[pdu.lpdu_id or ""] = pdu.event_id
+    insert_events(line.room.room_id, rows, received_at=line.now)

@@ -29,6 +29,8 @@ def run_with_services(command: Sequence[str], *, name: str, durable: bool) -> in
     """
     SCRATCH.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=SCRATCH))
+    temporary = folder / "tmp"
+    temporary.mkdir()
     postgres = Postgres(folder / "postgres", durable=durable)
     valkey = Valkey(folder / "valkey")
     with stop_signals() as signals:
@@ -38,6 +40,7 @@ def run_with_services(command: Sequence[str], *, name: str, durable: bool) -> in
                 "DATABASE_URL": os.environ.get("DATABASE_URL") or postgres.start(),
                 "REDIS_URL": os.environ.get("REDIS_URL") or valkey.start(),
                 "LINMATRIX_DATA_DIR": str(folder / "data"),
+                "TMPDIR": str(temporary),
                 "PYTHONPATH": str(PROJECT),
             }
             return _run([*command], environment)

@@ -11,5 +11,6 @@ WORKERS = "2"
 
 def main(arguments: Sequence[str]) -> int:
     """Run the tests; pytest's exit status. Arguments go to pytest and win over ours."""
-    command = [sys.executable, "-m", "pytest", "-n", WORKERS, *arguments]
+    # By groups: the tests that start whole servers share some, and so run in one process.
+    command = [sys.executable, "-m", "pytest", "-n", WORKERS, "--dist", "loadgroup", *arguments]
     return run_with_services(command, name="test", durable=False)

@@ -197,3 +197,18 @@ def test_a_gap_that_cannot_be_filled_is_no_reason_to_skip_events(tls_peer, room)
     tls_peer.host(room)
     assert tls_peer.send([new.event], txn_id="again").status_code == 200
     assert our_line(room.room_id)[-1] == new.event_id
+
+
+def test_another_server_cannot_claim_a_room_that_we_know(tls_peer, room, tmp_path):
+    handshakes.join(room_id=room.room_id, user_id=ALICE)
+    tls_peer.send([room.member(ALICE, "leave").event])
+    with TlsPeer(TEST_AUTHORITY, tmp_path / "other", host="other.localhost") as thief:
+        stolen = PeerRoom(thief)
+        stolen.room_id, stolen.line, stolen.state = room.room_id, [], {}
+        stolen.add(type="m.room.create", content={"room_version": stolen.version}, state_key="")
+        stolen.member(thief.user("user"), "join")
+        stolen.add(type="m.room.join_rules", content={"join_rule": "public"}, state_key="")
+        thief.host(stolen)
+        with pytest.raises(HandshakeFailed, match=r"rule 3\.2"):
+            handshakes.join(room_id=room.room_id, user_id=ALICE, via=thief.name)
+    assert Room.objects.get(room_id=room.room_id).hub_server == tls_peer.name

@@ -69,21 +69,23 @@ def test_a_refusal_by_the_invited_server_is_passed_on_and_nothing_is_appended(
     assert snapshot(private.room_id) == before
 
 
-def test_an_invite_starts_again_when_the_room_went_on_meanwhile(tls_peer, private):
+@pytest.mark.parametrize("changes", [1, 3], ids=["once", "until it is asked with the room locked"])
+def test_an_invite_starts_again_when_the_room_went_on_meanwhile(changes, tls_peer, private):
     accepting(tls_peer)
     answer = tls_peer.endpoints["POST", "invite"]
     calls = []
 
     def invite(request):
         calls.append(request.content["event"]["prev_events"])
-        if len(calls) == 1:
-            membership(private, "@another:hub.example.org", "invite")
+        if len(calls) <= changes:
+            membership(private, f"@user{len(calls)}:hub.example.org", "invite")
         return answer(request)
 
     tls_peer.endpoints["POST", "invite"] = invite
     handshakes.invite(room_id=private.room_id, sender=CREATOR, user_id=tls_peer.user("user"))
-    assert len(calls) == 2
-    assert calls[0] != calls[1]
+    assert len(calls) == changes + 1
+    assert len(set(map(tuple, calls))) == len(calls)
+    assert Event.objects.filter(room=private, state_key=tls_peer.user("user")).count() == 1
     positions = Event.objects.filter(room=private).order_by("position").values_list("position", flat=True)
     assert list(positions) == list(range(1, len(positions) + 1))
 

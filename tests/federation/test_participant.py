@@ -140,3 +140,11 @@ def test_after_our_last_user_left_events_of_the_room_are_dropped(tls_peer, room)
     tls_peer.send([after.event])
     assert verdict_of(kick)[0] == "accepted"
     assert not Event.objects.filter(event_id=after.event_id).exists()
+
+
+def test_an_event_known_from_joining_that_comes_again_is_not_appended(tls_peer, room):
+    create, levels = room.line[0], room.line[2]
+    count = Event.objects.count()
+    assert tls_peer.send([create.event, levels.event]).status_code == 200
+    assert Event.objects.count() == count
+    assert verdict_of(create)[0] == "accepted"
