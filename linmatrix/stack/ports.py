@@ -21,6 +21,37 @@ def is_free(port: int, *, host: str = "127.0.0.1") -> bool:
     return True
 
 
+class PortHold:
+    """A port kept for a server that is starting, and for as long as it runs.
+
+    granian's processes share their port (SO_REUSEPORT), so a second server on it would not fail: the two would take
+    each other's connections. A socket that is bound, but does not listen, lets ours in and shows others a port in use.
+    """
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+
+    def acquire(self, port: int, *, host: str) -> bool:
+        """Take the port; False when somebody has it."""
+        if not is_free(port, host=host):
+            return False
+        held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            held.bind((host, port))
+        except OSError:
+            held.close()
+            return False
+        self._socket = held
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
 def free_port(*, preferred: int | None = None) -> int:
     """A free port on 127.0.0.1: the preferred one where it is free, else a random one, so that racers rarely meet."""
     if preferred is not None and is_free(preferred):

@@ -24,7 +24,7 @@ from linmatrix.stack import commands
 from linmatrix.stack.certificates import Authority
 from linmatrix.stack.errors import StackError
 from linmatrix.stack.lock import FolderLock
-from linmatrix.stack.ports import free_port, is_free
+from linmatrix.stack.ports import PortHold, free_port
 from linmatrix.stack.postgres import Postgres
 from linmatrix.stack.processes import Deadline, Part, Process, stop_together
 from linmatrix.stack.readiness import answers
@@ -73,6 +73,7 @@ class Server:
         self._redis_url = redis_url
         self._extra_environment = dict(extra_environment or {})
         self._lock = FolderLock(self.folder)
+        self._hold = PortHold()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority = authority or Authority(self.folder / "tls")
         self._postgres = None if database_url else Postgres(self.folder / "postgres")
@@ -139,6 +140,7 @@ class Server:
             stop_together([part for name, part in self._parts.items() if name in PROCESSES])
             stop_together([part for name, part in self._parts.items() if name not in PROCESSES])
         finally:
+            self._hold.release()
             self._lock.release()
 
     def __enter__(self) -> "Server":
@@ -170,7 +172,7 @@ class Server:
     def acquire(self) -> None:
         """Claim the folder and the port, or raise StackError: what is taken is told apart from what is broken."""
         self._lock.acquire()
-        if not is_free(self.port, host=self.host):
+        if not self._hold.acquire(self.port, host=self.host):
             self._lock.release()
             raise StackError(f"Port {self.port} is taken: stop what listens there, or choose another server name.")
 
