@@ -90,7 +90,10 @@ def test_no_transaction_is_open_during_a_request(network: Network) -> None:
 
     def fetch(server: str) -> bytes:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE state LIKE 'idle in transaction%' AND datname = current_database()"
+            )
             states.append(cursor.fetchone())
         connection.close()
         return fresh_answer()
