@@ -140,7 +140,8 @@ class Lab:
         database = f"linmatrix_bench_{name}_{secrets.token_hex(4)}"
         identifier = sql.Identifier(database)
         create = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0").format(identifier)
-        drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier)
+        # Not WITH (FORCE): it may not end autovacuum, which a plain DROP does. Who was connected has ended by then.
+        drop = sql.SQL("DROP DATABASE {}").format(identifier)
         self._execute(create)
         self._stack.callback(self._execute, drop)
         return urlsplit(self._admin_url)._replace(path=f"/{database}").geturl()

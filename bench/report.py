@@ -40,14 +40,24 @@ class Figure:
     def bar(self) -> str:
         """What it has to reach, in words."""
         if self.at_least is not None:
-            aim = f" (aim {self.aim:.2f})" if self.aim is not None else ""
-            return f"at least {self.at_least:.2f}{aim}"
-        return f"at most {self.at_most:.0f}" if self.at_most is not None else ""
+            aim = f", aim {self.aim:.2f}" if self.aim is not None else ""
+            return f">= {self.at_least:.2f}{aim}"
+        return f"<= {self.at_most:.0f}" if self.at_most is not None else ""
 
 
 def show(console: Console, figures: Sequence[Figure], *, seconds: float) -> None:
     """Print the figures as a table."""
-    table = Table("", "measured", "unit", "to reach", "", title="linmatrix benchmarks", title_justify="left", box=None)
+    table = Table(
+        "",
+        "measured",
+        "unit",
+        "to reach",
+        "",
+        title="linmatrix benchmarks",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     table.columns[0].no_wrap, table.columns[1].justify = True, "right"
     for figure in figures:
         verdict = {None: "", True: "[green]PASS[/]", False: "[red]MISS[/]"}[figure.passed]

@@ -8,7 +8,9 @@ class Sizes:
     """The size of each measurement; seconds are aims, the counts of a run follow from the speed of its warm-up."""
 
     floor_seconds: float
+    ingest_rounds: int
     ingest_seconds: float
+    """Of each round."""
     delivery_seconds: float
     single_requests: int
     echoes: int
@@ -22,8 +24,9 @@ class Sizes:
 
 
 FULL = Sizes(
-    floor_seconds=3.0,
-    ingest_seconds=15.0,
+    floor_seconds=1.0,
+    ingest_rounds=7,
+    ingest_seconds=2.5,
     delivery_seconds=10.0,
     single_requests=500,
     echoes=100,
@@ -36,8 +39,9 @@ FULL = Sizes(
 )
 
 QUICK = Sizes(
-    floor_seconds=1.0,
-    ingest_seconds=4.0,
+    floor_seconds=0.5,
+    ingest_rounds=3,
+    ingest_seconds=1.5,
     delivery_seconds=3.0,
     single_requests=100,
     echoes=20,

@@ -35,17 +35,20 @@ RESET_SECONDS = 5.0
 TXN_ID_BYTES = 16
 """Random bytes in a transaction id, so that none is used twice, whatever was restored from which backup."""
 
-_MARK = """
-    UPDATE federation_destination destination SET pending = true
-    FROM (
-        SELECT server FROM federation_destination WHERE server = ANY(%s) AND NOT pending
+# One statement, since every append runs it. A row that another transaction changed meanwhile is looked at again as it
+# is then, and may fall out of both halves.
+_MARK_AND_HOLD = """
+    WITH idle AS (
+        SELECT server FROM federation_destination WHERE server = ANY(%(servers)s) AND NOT pending
         ORDER BY server FOR NO KEY UPDATE
-    ) AS idle
-    WHERE destination.server = idle.server RETURNING destination.server
-"""
-_HOLD = """
-    SELECT server FROM federation_destination WHERE server = ANY(%s) AND pending
-    ORDER BY server FOR KEY SHARE
+    ), marked AS (
+        UPDATE federation_destination destination SET pending = true FROM idle
+        WHERE destination.server = idle.server RETURNING destination.server
+    ), held AS (
+        SELECT server FROM federation_destination WHERE server = ANY(%(servers)s) AND pending
+        ORDER BY server FOR KEY SHARE
+    )
+    SELECT server, true FROM marked UNION ALL SELECT server, false FROM held
 """
 _last_reset_check: dict[str, float] = {}
 _MAX_RESET_CHECKS = 10_000  # peers remembered; forgetting them costs one statement each
@@ -53,14 +56,6 @@ _MAX_RESET_CHECKS = 10_000  # peers remembered; forgetting them costs one statem
 
 class QueueFull(Exception):
     """A hub has not taken our LPDUs for so long that no more are queued for it."""
-
-
-class _NotHeld(Exception):
-    """Servers whose mark a worker cleared between the two statements, or that have no row yet."""
-
-    def __init__(self, servers: set[str]) -> None:
-        super().__init__()
-        self.servers = servers
 
 
 def mark_pending(servers: Iterable[str]) -> None:
@@ -71,30 +66,25 @@ def mark_pending(servers: Iterable[str]) -> None:
     """
     if not connection.in_atomic_block:
         raise RuntimeError("mark_pending belongs into the transaction that makes something to send")
-    wanted = sorted(set(servers))
-    flipped = None
-    while flipped is None:
-        try:
-            # A round that has to be repeated gives its locks back first: rounds that add locks to those they
-            # hold would not take them in order, and could wait for one another.
-            with transaction.atomic():
-                flipped = _mark_and_hold(wanted)
-        except _NotHeld as error:
-            missing = [Destination(server=server) for server in sorted(error.servers)]
-            Destination.objects.bulk_create(missing, ignore_conflicts=True)
-    transaction.on_commit(partial(alarm_clock.wake, flipped))
+    missing = sorted(set(servers))
+    marked: list[str] = []
+    while missing:
+        done = _mark_and_hold(missing)
+        marked += [server for server, was_marked in done.items() if was_marked]
+        # Without a row yet, or cleared by a worker just then.
+        missing = [server for server in missing if server not in done]
+        if missing:
+            rows = [Destination(server=server) for server in missing]
+            Destination.objects.bulk_create(rows, ignore_conflicts=True)
+    if marked:
+        transaction.on_commit(partial(alarm_clock.wake, marked))
 
 
-def _mark_and_hold(servers: list[str]) -> list[str]:
-    """Set the marks that are not set, hold them all, and give those that were set now."""
+def _mark_and_hold(servers: list[str]) -> dict[str, bool]:
+    """Set the marks that are not set and hold those that are; by server, whether it was set now."""
     with connection.cursor() as cursor:
-        cursor.execute(_MARK, [servers])
-        flipped = [server for (server,) in cursor.fetchall()]
-        cursor.execute(_HOLD, [servers])
-        held = {server for (server,) in cursor.fetchall()}
-    if not_held := set(servers) - held:
-        raise _NotHeld(not_held)
-    return flipped
+        cursor.execute(_MARK_AND_HOLD, {"servers": servers})
+        return dict(cursor.fetchall())
 
 
 def queue_lpdu(hub: str, lpdu: Lpdu) -> None:

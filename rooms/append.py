@@ -27,6 +27,10 @@ from rooms.models import Event, Room, StateEntry
 from rooms.signals import events_appended
 from rooms.state_events import state_event, state_events
 
+# The statements of every append are written out: the query builder would cost as much as the signatures.
+_ROOM_FIELDS = [field.attname for field in Room._meta.concrete_fields]
+_LOCK = f"SELECT {', '.join(_ROOM_FIELDS)} FROM rooms_room WHERE room_id = %s FOR NO KEY UPDATE"  # noqa: S608  names
+
 ACCEPTED = (Event.Verdict.ACCEPTED, Event.Verdict.REDACTED)
 """Verdicts with which an event takes effect."""
 
@@ -81,8 +85,12 @@ class Line:
 
     def known_lpdus(self, lpdu_ids: Collection[str]) -> dict[str, str]:
         """Which of these LPDUs are in the room's line already: their events' ids by LPDU id (decision 38)."""
-        known = Event.objects.filter(room=self.room, lpdu_id__in=lpdu_ids).values_list("lpdu_id", "event_id")
-        return {str(lpdu_id): event_id for lpdu_id, event_id in known}
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT lpdu_id, event_id FROM rooms_event WHERE room_id = %s AND lpdu_id = ANY(%s)",
+                [self.room.room_id, list(lpdu_ids)],
+            )
+            return dict(cursor.fetchall())
 
     def append(self, pdu: Pdu, *, verdict: str = "", reason: str = "") -> int:
         """Put an event at the end of the line and give its position.
@@ -119,7 +127,11 @@ class Line:
         )
         self._write_state()
         self._audience.write(self.room)
-        self.room.save(update_fields=["head_position", "head_event_id"])
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE rooms_room SET head_position = %s, head_event_id = %s WHERE room_id = %s",
+                [self.room.head_position, self.room.head_event_id, self.room.room_id],
+            )
         events_appended.send(
             sender=Room, room=self.room, first_position=self._first_position, last_position=self.room.head_position
         )
@@ -188,6 +200,15 @@ def insert_events(
         )
 
 
+def _locked_room(room_id: str) -> Room:
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [room_id])
+        row = cursor.fetchone()
+    if row is None:
+        raise Room.DoesNotExist(room_id)
+    return Room.from_db(connection.alias, _ROOM_FIELDS, row)
+
+
 @contextmanager
 def open_line(room_id: str, *, now: datetime) -> Iterator[Line]:
     """Lock a room's row and give the end of its line; what was appended is committed when the block ends.
@@ -195,7 +216,7 @@ def open_line(room_id: str, *, now: datetime) -> Iterator[Line]:
     Raises `Room.DoesNotExist`. An exception in the block leaves the room unchanged.
     """
     with transaction.atomic():
-        line = Line(Room.objects.select_for_update(no_key=True).get(room_id=room_id), now=now)
+        line = Line(_locked_room(room_id), now=now)
         yield line
         line.write()
 

@@ -8,6 +8,8 @@ ends it. Counting keeps an append independent of the number of members.
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from django.db import connection
+
 from rooms.models import Room, RoomServer
 
 
@@ -62,10 +64,13 @@ def _save(stay: RoomServer) -> None:
 
 def audience(room_id: str, *, since_position: int) -> list[str]:
     """The servers that were in the room at any event from `since_position` on, ourselves included."""
-    stays = RoomServer.objects.filter(room_id=room_id)
-    current = stays.filter(left_position__isnull=True)
-    left = stays.filter(left_position__gte=since_position)
-    return list(current.values_list("server", flat=True).union(left.values_list("server", flat=True)))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT server FROM rooms_roomserver WHERE room_id = %s AND left_position IS NULL"
+            " UNION SELECT server FROM rooms_roomserver WHERE room_id = %s AND left_position >= %s",
+            [room_id, room_id, since_position],
+        )
+        return [server for (server,) in cursor.fetchall()]
 
 
 def takes_part(room_id: str, server: str) -> bool:

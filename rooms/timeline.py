@@ -17,6 +17,12 @@ def latest(room: Room, *, limit: int | None) -> list[Event]:
     return list(newest_first if limit is None else newest_first[:limit])[::-1]
 
 
+def number(room: Room, event: Event) -> int:
+    """The how-manieth of our copy of the line an event is: on the hub its position, and on a participant that has the
+    whole history the same number, where positions are of our own making (`rooms.participant`)."""
+    return Event.objects.filter(room=room, position__lte=event.position).count()
+
+
 def after(room: Room, *, position: int) -> Iterator[Event]:
     """The events after a position, in order."""
     later = Event.objects.filter(room=room, position__gt=position).order_by("position")

@@ -1,4 +1,4 @@
-"""A room that we host and a server in it, for whoever needs one."""
+"""A room that we host and a server in it, for whoever needs one; and which tests run in one process."""
 
 import pytest
 from django.utils import timezone
@@ -8,7 +8,14 @@ from rooms.creation import create_room
 from tests.settings import TEST_AUTHORITY
 from tests.support.hosted import CREATOR
 from tests.support.peers import Peer
+from tests.support.scheduling import ScenariosTogether
 from tests.support.tls_peer import TlsPeer
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """See `tests.support.scheduling`."""
+    return ScenariosTogether(config, log) if config.getvalue("dist") == "load" else None
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,5 @@ WORKERS = "2"
 
 def main(arguments: Sequence[str]) -> int:
     """Run the tests; pytest's exit status. Arguments go to pytest and win over ours."""
-    # By groups: the tests that start whole servers share some, and so run in one process.
-    command = [sys.executable, "-m", "pytest", "-n", WORKERS, "--dist", "loadgroup", *arguments]
+    command = [sys.executable, "-m", "pytest", "-n", WORKERS, *arguments]
     return run_with_services(command, name="test", durable=False)

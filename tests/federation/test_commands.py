@@ -9,11 +9,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from federation import handshakes
+from federation import gaps, handshakes
 from federation.management.acting import STILL_WAITING
 from federation.models import OutboundLpdu
 from rooms.creation import create_room
-from rooms.models import Event, LocalUser, PendingInvite, Room
+from rooms.models import Event, Gap, LocalUser, PendingInvite, Room
 from rooms.state import members
 from tests.support import broker  # noqa: F401  wake-ups go nowhere
 from tests.support.lines import append, in_thread, make_room
@@ -156,7 +156,17 @@ def test_joining_elsewhere_prints_the_event(tls_peer):
     tls_peer.host(hosted)
     (event_id,) = run("join", hosted.room_id, "alice")
     assert Room.objects.get(room_id=hosted.room_id).head_event_id == event_id
-    assert run("timeline", hosted.room_id)[0].startswith("What came before 4294967296 is still to be fetched")
+    lines = run("timeline", hosted.room_id)
+    assert lines[0] == "What came before is still to be fetched."
+    assert (lines[1].split("  ")[-1], len(lines)) == ("joined", 2)
+
+
+def test_a_participant_numbers_the_whole_line_as_the_hub_does(elsewhere):
+    gaps.fill_gap(Gap.objects.get().pk)
+    lines = run("timeline", elsewhere.room_id, "--all")
+    assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
+    assert lines[0].endswith("created the room")
+    assert run("timeline", elsewhere.room_id, "--limit", "2") == lines[-2:]
 
 
 def settle(**changes):

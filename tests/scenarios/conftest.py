@@ -26,13 +26,6 @@ STOP_SECONDS = 2
 MakeParticipants = Callable[..., list[Participant]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the scenarios on one of the processes among which pytest-xdist shares out the tests."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("scenarios"))
-
-
 def make_server(label: str, folder: Path, authority: Authority, *, web_workers: int = 1) -> Server:
     """A server named after `label`, not started yet."""
     return Server(

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from linmatrix.stack.ports import free_port, is_free
 from linmatrix.stack.server import PROCESSES, PROJECT
 from tests.scenarios.conftest import make_server
-from tests.scenarios.process_table import descendants, processes, still_there
+from tests.scenarios.family import Family
 from tests.scenarios.waiting import SECONDS, eventually
 
 SERVICES = ("postgres", "valkey")
@@ -63,7 +64,7 @@ class Running:
         """Wait until it has printed something, and give its family then."""
         eventually(lambda: text in self.printed or self.command.poll() is not None, f"{text!r} was printed")
         assert text in self.printed
-        return descendants(self.command.pid)
+        return Family(self.command.pid)
 
     @property
     def printed(self):
@@ -71,15 +72,15 @@ class Running:
 
 
 def test_a_stopped_server_leaves_no_process_and_no_port_taken(tmp_path, authority):
-    before = descendants()
+    before = Family().members
     server = make_server("brief", tmp_path / "brief", authority)
     with server:
-        family = descendants() - before
+        family = Family(but_for=before)
         assert all(server.alive(part) for part in (*SERVICES, *PROCESSES))
         assert not is_free(server.port)
         ports = [server.port, *ports_of(server.folder)]
-    assert len(family) >= len(SERVICES) + len(PROCESSES)
-    assert still_there(family) == set()
+    assert len(family.members) >= len(SERVICES) + len(PROCESSES)
+    assert family.left() == []
     assert all(is_free(port) for port in ports)
 
 
@@ -90,17 +91,18 @@ def test_ctrl_c_stops_all_that_make_run_has_started(running):
     os.killpg(running.command.pid, signal.SIGINT)
     assert running.command.wait(SECONDS) == 0
     assert "Stopped. The data is kept in" in running.printed
-    assert still_there(family) == set()
+    assert family.left() == []
     assert all(is_free(port) for port in ports)
 
 
 def test_ctrl_c_while_it_starts_stops_what_was_started_so_far(running):
-    eventually(lambda: descendants(running.command.pid), "it started something")
-    family = descendants(running.command.pid)
+    eventually(lambda: Family(running.command.pid).members, "it started something")
+    family = Family(running.command.pid)
     os.killpg(running.command.pid, signal.SIGINT)
     assert running.command.wait(SECONDS) == 0
-    assert still_there(family) == set()
-    assert not [process for process in processes().values() if str(running.folder) in process.command]
+    assert family.left() == []
+    commands = psutil.process_iter(["cmdline"])
+    assert not [process for process in commands if str(running.folder) in str(process.info["cmdline"])]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel ends the children of a killed process")
@@ -108,4 +110,4 @@ def test_the_kernel_ends_all_of_it_when_the_command_is_killed(running):
     family = running.wait_for("Ctrl-C stops it.")
     running.command.kill()
     running.command.wait(SECONDS)
-    eventually(lambda: still_there(family) == set(), "all processes have ended")
+    eventually(lambda: family.left() == [], "all processes have ended")

@@ -9,9 +9,12 @@ import pytest
 
 from linmatrix.stack.errors import StackError
 from linmatrix.stack.ports import free_port
+from linmatrix.stack.processes import Deadline
 from linmatrix.stack.run import server_from
 from linmatrix.stack.server import PROCESSES, Server
 
+# Services that are not embedded.
+ELSEWHERE = {"DATABASE_URL": "postgres://me@db.example.org/linmatrix", "REDIS_URL": "redis://redis.example.org/0"}
 EVERY_PART = ("postgres", "valkey", *PROCESSES)
 
 
@@ -63,9 +66,8 @@ def test_a_part_that_ends_by_itself_is_told(tmp_path: Path) -> None:
     try:
         server.start_part("valkey")
         server.start_part("beat")
-        beat = psutil.Process(_pid_with(str(tmp_path / "beat-schedule")))
-        beat.kill()
-        psutil.wait_procs([beat], timeout=30)
+        psutil.Process(_pid_with(str(tmp_path / "beat-schedule"))).kill()
+        wait_until_ended(server, "beat")
         with pytest.raises(StackError, match="beat ended with signal 9"):
             server.watch()
     finally:
@@ -77,19 +79,17 @@ def test_run_is_configured_by_the_environment(tmp_path: Path) -> None:
         {
             "LINMATRIX_DATA_DIR": str(tmp_path),
             "LINMATRIX_SERVER_NAME": "example.org:1234",
-            "DATABASE_URL": "postgres://me@db.example.org/linmatrix",
-            "REDIS_URL": "redis://redis.example.org/0",
+            **ELSEWHERE,
         }
     )
     environment = server.environment()
     assert (server.hostname, server.port) == ("example.org", 1234)
-    assert environment["DATABASE_URL"] == "postgres://me@db.example.org/linmatrix"
-    assert environment["REDIS_URL"] == "redis://redis.example.org/0"
+    assert {name: environment[name] for name in ELSEWHERE} == ELSEWHERE
     assert environment["LINMATRIX_ALLOW_PRIVATE_ADDRESSES"] == "0"
 
 
 def test_development_names_may_reach_loopback(tmp_path: Path) -> None:
-    server = server_from({"LINMATRIX_DATA_DIR": str(tmp_path)})
+    server = server_from({"LINMATRIX_DATA_DIR": str(tmp_path), **ELSEWHERE})
     assert server.server_name == "linmatrix.localhost:8448"
     assert server.environment()["LINMATRIX_ALLOW_PRIVATE_ADDRESSES"] == "1"
 
@@ -97,6 +97,12 @@ def test_development_names_may_reach_loopback(tmp_path: Path) -> None:
 def test_a_name_that_nobody_could_reach_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="cannot be a server's name"):
         Server(tmp_path, server_name="1.2.3.4")
+
+
+def wait_until_ended(server: Server, part: str) -> None:
+    deadline = Deadline(30)
+    while server.alive(part):
+        assert deadline.pause(), f"{part} is still running"
 
 
 def _pid_with(argument: str) -> int:
