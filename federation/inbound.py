@@ -25,6 +25,7 @@ from linmatrix.protocol.hashes import event_id
 from linmatrix.protocol.identifiers import domain_of, is_room_id
 from linmatrix.protocol.receipt import keys_needed, receive_lpdu, receive_pdu
 from linmatrix.protocol.signing import KnownKeys
+from rooms.append import rooms_by_id
 from rooms.audience import takes_part
 from rooms.hub import append_lpdus
 from rooms.models import Room
@@ -122,10 +123,10 @@ def _identify(origin: str, pdus: Sequence[Any], failed: FailedPdus) -> list[_Rec
 def _rooms(room_ids: set[Any]) -> dict[str, Room]:
     """The rooms with these ids that we know and have not blocked."""
     valid = [room_id for room_id in room_ids if is_room_id(room_id)]
-    rooms = Room.objects.in_bulk(valid)
+    rooms = rooms_by_id(valid)
     not_hosted = [room_id for room_id in valid if room_id not in rooms or rooms[room_id].role != Room.Role.HUB]
     if not_hosted and _wait_for_joins(not_hosted):
-        rooms |= Room.objects.in_bulk(not_hosted)
+        rooms |= rooms_by_id(not_hosted)
     return {room_id: room for room_id, room in rooms.items() if not room.blocked}
 
 

@@ -55,9 +55,10 @@ def messages(driver, room_id):
 
 
 def bring_in(alice_at, console, alpha, room_id):
-    """Alice of alpha is invited by Hugo of the hub, and joins."""
+    """Alice of alpha is invited by Hugo of the hub, joins, and can read all that was said before."""
     console.run("invite", room_id, HUGO, f"@{ALICE}:{alpha.server_name}")
     alice_at.run("join", room_id, ALICE)
+    eventually(lambda: have_the_same_line(console, alice_at, room_id), "history was fetched")
 
 
 def test_an_invited_user_joins_and_both_sides_read_each_other(console, alpha, at_alpha, room):
@@ -75,7 +76,6 @@ def test_history_from_before_the_join_is_fetched_whole(console, alpha, at_alpha,
     for number in range(HISTORY):
         console.run("send", room, HUGO, f"{number}")
     bring_in(at_alpha, console, alpha, room)
-    eventually(lambda: have_the_same_line(console, at_alpha, room), "both servers have the same line")
     assert messages(at_alpha, room) == [f"{number}" for number in range(HISTORY)]
 
 
