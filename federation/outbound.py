@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from django.db import connection, transaction
+from django.utils import timezone
 
 from federation import paths
 from federation.gathering import gather
@@ -25,6 +26,7 @@ from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.wake import alarm_clock
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.events import Lpdu
+from rooms.models import Gap
 
 MAX_QUEUED_LPDUS = 10_000
 """LPDUs that wait for one hub (decision 99). A hub that is away for a day must not fill our disk."""
@@ -130,7 +132,7 @@ def next_transaction(destination: Destination) -> OutboundTransaction | None:
 
 
 def reset_backoff(server: str) -> None:
-    """Try a server again at once that was not reachable: an authenticated request of its has arrived.
+    """Try a server again that was not reachable: an authenticated request of its has arrived.
 
     Cheap enough for every request: mostly it does nothing, and every few seconds it is one conditional UPDATE.
     """
@@ -143,3 +145,5 @@ def reset_backoff(server: str) -> None:
     failing = Destination.objects.filter(server=server, failures__gt=0, next_attempt__isnull=False)
     if failing.update(failures=0, next_attempt=None):
         transaction.on_commit(partial(alarm_clock.wake, [server]))
+    # The sweep takes them up: history that a hub did not give while it was away.
+    Gap.objects.filter(room__hub_server=server, failures__gt=0).update(failures=0, next_attempt=timezone.now())

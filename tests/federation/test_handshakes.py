@@ -2,7 +2,7 @@
 
 import pytest
 
-from federation import gaps, handshakes
+from federation import gaps, handshakes, outbound
 from federation.handshakes import HandshakeFailed
 from rooms.models import Event, Gap, PendingInvite, PendingJoin, Room, RoomServer
 from tests.settings import TEST_AUTHORITY
@@ -212,3 +212,15 @@ def test_another_server_cannot_claim_a_room_that_we_know(tls_peer, room, tmp_pat
         with pytest.raises(HandshakeFailed, match=r"rule 3\.2"):
             handshakes.join(room_id=room.room_id, user_id=ALICE, via=thief.name)
     assert Room.objects.get(room_id=room.room_id).hub_server == tls_peer.name
+
+
+def test_history_that_the_hub_did_not_give_is_asked_for_again_when_the_hub_is_back(tls_peer, room):
+    handshakes.join(room_id=room.room_id, user_id=ALICE)
+    answer = tls_peer.endpoints.pop(("GET", "backfill"))
+    gap = Gap.objects.get()
+    assert gaps.fill_gap(gap.pk) is gaps.Progress.LATER
+    assert gaps.due_gaps() == []
+    tls_peer.endpoints["GET", "backfill"] = answer
+    outbound.reset_backoff(tls_peer.name)
+    assert gaps.due_gaps() == [gap.pk]
+    assert gaps.fill_gap(gap.pk) is gaps.Progress.CLOSED
