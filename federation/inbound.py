@@ -191,11 +191,16 @@ def _append_as_participant(room: Room, pdus: Sequence[Pdu]) -> None:
 
     When the hub does not give it, the transaction is to be sent again: better late than with a hole.
     """
-    try:
-        append_pdus(room.room_id, pdus, now=timezone.now())
-    except Predecessor as gap:
-        before = fetch_predecessors(room, gap.pdu)
-        append_pdus(room.room_id, [*before, *pdus], now=timezone.now())
+    line = list(pdus)
+    for _ in range(1 + len(pdus)):  # each may have a gap of its own before it
+        try:
+            append_pdus(room.room_id, line, now=timezone.now())
+        except Predecessor as gap:
+            at = line.index(gap.pdu)
+            line[at:at] = fetch_predecessors(room, gap.pdu)
+        else:
+            return
+    raise ApiError(503, "M_UNKNOWN", "Earlier events are missing and could not be placed. Try again.")
 
 
 def _fail(failed: FailedPdus, event: dict[str, Any], reason: str, known_id: str = "") -> None:

@@ -60,6 +60,13 @@ class Invitation:
     event: dict[str, Any]
     lpdu: Lpdu | None = None
 
+    def known(self, line: Line) -> Pdu | None:
+        """The event that was made of this LPDU before, if it is in the line already (decision 38)."""
+        if self.lpdu is None:
+            return None
+        event_id = line.known_lpdus([self.lpdu.lpdu_id]).get(self.lpdu.lpdu_id)
+        return stored_pdu(Event.objects.get(event_id=event_id)) if event_id else None
+
     def complete(self, line: Line) -> Pdu:
         """The PDU at the end of the line. Raises `Rejected`, `TooLarge`, `WrongHub`."""
         line.load_state(state_needed([self.event]))
@@ -90,14 +97,16 @@ def append_invite(room: Room, *, event: dict[str, Any] | None = None, lpdu: Lpdu
     when that refuses, 502 when it cannot be reached.
     """
     invitation = Invitation(lpdu.event if lpdu else event or {}, lpdu)
-    if lpdu and (known := Event.objects.filter(room=room, lpdu_id=lpdu.lpdu_id).first()):
-        return stored_pdu(known)
     if not needs_invitee(invitation.event, room):
         with open_line(room.room_id, now=timezone.now()) as line:
+            if known := invitation.known(line):
+                return known
             line.append(pdu := invitation.complete(line))
         return pdu
     for _ in range(OPTIMISTIC_TRIES):
         with open_line(room.room_id, now=timezone.now()) as line:
+            if known := invitation.known(line):
+                return known
             pdu = invitation.complete(line)
             head = line.room.head_event_id
         signed, keys = _ask_invitee(room, pdu, timeout=INVITE_TIMEOUT)
@@ -108,6 +117,8 @@ def append_invite(room: Room, *, event: dict[str, Any] | None = None, lpdu: Lpdu
                 line.append(signed)
                 return signed
     with open_line(room.room_id, now=timezone.now()) as line:
+        if known := invitation.known(line):
+            return known
         # The keys are known from the tries before: none is fetched while others wait for the room.
         pdu = invitation.complete(line)
         signed, _ = _ask_invitee(room, pdu, timeout=LOCKED_INVITE_TIMEOUT, keys=keys)

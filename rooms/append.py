@@ -38,7 +38,7 @@ ACCEPTED = (Event.Verdict.ACCEPTED, Event.Verdict.REDACTED)
 @dataclass(frozen=True, slots=True)
 class _Row:
     pdu: Pdu
-    position: int | None
+    position: int
     verdict: str
     reason: str
 
@@ -175,8 +175,8 @@ def insert_events(
 ) -> None:
     """Insert events, given as (pdu, position or None, verdict, reason), in one statement.
 
-    Arrays with binary parameters: a quarter of what an INSERT with a row of parameters per event costs.
-    An event that is stored already keeps its row.
+    Arrays with binary parameters: a quarter of what an INSERT with a row of parameters per event costs. None of the
+    events may be stored already, nor another one of the room with an LPDU id of theirs.
     """
     columns: list[Sequence[Any]] = [
         [pdu.event_id for pdu, *_ in events],

@@ -91,8 +91,8 @@ def _append_one(line: Line, pdu: Pdu, known_lpdus: dict[str, str], cited: dict[s
     except Rejected as refusal:
         _find(line.room, Finding.Kind.REJECTED, pdu, str(refusal))
         line.append(pdu, verdict=Event.Verdict.REJECTED, reason=str(refusal))
-        return
-    line.append(pdu)
+    else:
+        line.append(pdu)
     if pdu.lpdu_id:
         known_lpdus[pdu.lpdu_id] = pdu.event_id
 

@@ -107,6 +107,26 @@ def test_a_participant_invites_a_user_of_a_third_server_through_the_hub(endpoint
     assert Event.objects.filter(lpdu_id=lpdu.lpdu_id).count() == 1
 
 
+def test_an_invite_that_came_by_another_way_meanwhile_is_appended_once(tls_peer, peer, private):
+    accepting(tls_peer, peer)
+    membership(private, peer.user("user"), "invite")
+    assert send_join(peer, peer.join(private.room_id)).status_code == 200
+    target = tls_peer.user("user")
+    lpdu = peer.lpdu(private.room_id, type="m.room.member", content={"membership": "invite"}, state_key=target)
+    answer, ways = tls_peer.endpoints["POST", "invite"], []
+
+    def invite(request):
+        ways.append(request)
+        if len(ways) == 1:
+            assert peer.send([lpdu.event]).json() == {"failed_pdus": {}}
+        return answer(request)
+
+    tls_peer.endpoints["POST", "invite"] = invite
+    body = {"event": lpdu.event, "room_version": private.version}
+    assert peer.request("POST", "/_matrix/federation/v3/invite/x", body).status_code == 200
+    assert Event.objects.filter(lpdu_id=lpdu.lpdu_id).count() == 1
+
+
 def invited(hub_room, user_id):
     return {
         "event": hub_room.member(user_id, "invite").event,

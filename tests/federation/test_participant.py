@@ -148,3 +148,19 @@ def test_an_event_known_from_joining_that_comes_again_is_not_appended(tls_peer, 
     assert tls_peer.send([create.event, levels.event]).status_code == 200
     assert Event.objects.count() == count
     assert verdict_of(create)[0] == "accepted"
+
+
+def test_a_replay_of_an_event_that_was_rejected_is_rejected_too(tls_peer, room):
+    stranger = Peer("third.example.org").publish()
+    lpdu = stranger.lpdu(room.room_id, hub=tls_peer.name)
+    first, again, after = room.add(lpdu=lpdu), room.add(lpdu=lpdu), room.add(content={"body": "after"})
+    assert tls_peer.send([first.event, again.event, after.event]).status_code == 200
+    assert [verdict_of(pdu)[0] for pdu in (first, again, after)] == ["rejected", "rejected", "accepted"]
+    assert sorted(findings()) == ["rejected", "replay"]
+
+
+def test_two_gaps_in_one_transaction_are_both_filled(tls_peer, room):
+    line = [room.add(content={"n": number}) for number in range(5)]
+    assert tls_peer.send([line[1].event, line[4].event]).status_code == 200
+    stored = Event.objects.filter(type="m.room.message", position__isnull=False).order_by("position")
+    assert list(stored.values_list("event_id", flat=True)) == [pdu.event_id for pdu in line]
