@@ -14,10 +14,10 @@ from django.utils import timezone
 from federation import paths
 from federation.client import BadAnswer, federation_client
 from federation.errors import ApiError
-from keys.keyring import event_keys
+from keys.keyring import keys_for
 from linmatrix.protocol.errors import Malformed, ProtocolError
 from linmatrix.protocol.events import Pdu, check_schema
-from linmatrix.protocol.receipt import keys_needed, receive_pdu
+from linmatrix.protocol.receipt import receive_pdu
 from linmatrix.transport.errors import TransportError
 from rooms.models import Gap, Room
 from rooms.participant import insert_history, known_events
@@ -76,9 +76,7 @@ def check_pdus(objects: list[Any], *, room_id: str, hub: str) -> list[Pdu]:
             continue
         if event["room_id"] == room_id:
             events.append(event)
-    keys = event_keys(
-        (server, key_id, event["origin_server_ts"]) for event in events for server, key_id in keys_needed(event)
-    )
+    keys = keys_for(events)
     checked = []
     for event in events:
         try:

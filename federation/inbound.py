@@ -8,7 +8,7 @@ room, never affects the rest.
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,12 @@ from django.utils import timezone
 from federation import invitations
 from federation.errors import ApiError
 from federation.gaps import fetch_predecessors
-from keys.keyring import event_keys
+from keys.keyring import keys_for
 from linmatrix.protocol.errors import BadSignature, Malformed, ProtocolError, TooLarge
 from linmatrix.protocol.events import CheckedEvent, Lpdu, Pdu, check_schema, is_lpdu
 from linmatrix.protocol.hashes import event_id
 from linmatrix.protocol.identifiers import domain_of, is_room_id
-from linmatrix.protocol.receipt import keys_needed, receive_lpdu, receive_pdu
+from linmatrix.protocol.receipt import receive_lpdu, receive_pdu
 from linmatrix.protocol.signing import KnownKeys
 from rooms.append import rooms_by_id
 from rooms.audience import takes_part
@@ -92,13 +92,6 @@ def receive_transaction(origin: str, pdus: Sequence[Any]) -> FailedPdus:
         else:
             _append_as_participant(room, [event for event in events if isinstance(event, Pdu)])
     return failed
-
-
-def keys_for(events: Iterable[CheckedEvent]) -> KnownKeys:
-    """The keys that the checks of these events need, fetched where we do not have them."""
-    return event_keys(
-        (server, key_id, event["origin_server_ts"]) for event in events for server, key_id in keys_needed(event)
-    )
 
 
 def _identify(origin: str, pdus: Sequence[Any], failed: FailedPdus) -> list[_Received]:

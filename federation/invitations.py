@@ -16,7 +16,7 @@ from django.utils import timezone
 from federation import paths
 from federation.client import Answer, federation_client
 from federation.errors import ApiError
-from keys.keyring import event_keys
+from keys.keyring import event_keys, keys_for
 from keys.local import signing_key
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.completion import add_signature
@@ -24,13 +24,13 @@ from linmatrix.protocol.errors import BadSignature, Malformed
 from linmatrix.protocol.events import MAX_EVENT_BYTES, Lpdu, Pdu, check_schema
 from linmatrix.protocol.hashes import signed_bytes
 from linmatrix.protocol.identifiers import domain_of, is_user_id
-from linmatrix.protocol.receipt import MAX_SIGNATURES_PER_SERVER, keys_needed, receive_pdu
+from linmatrix.protocol.receipt import MAX_SIGNATURES_PER_SERVER, receive_pdu
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
 from linmatrix.protocol.signing import KnownKeys, check_signature, signature_ids
 from linmatrix.transport.errors import TransportError
 from rooms.append import Line, open_line
 from rooms.audience import takes_part
-from rooms.hub import complete_lpdu, complete_own, milliseconds, state_needed
+from rooms.hub import complete_lpdu, complete_own, milliseconds
 from rooms.local_users import exists
 from rooms.models import Event, PendingInvite, Room
 from rooms.state import STRIPPED_FIELDS, stripped_state
@@ -69,7 +69,7 @@ class Invitation:
 
     def complete(self, line: Line) -> Pdu:
         """The PDU at the end of the line. Raises `Rejected`, `TooLarge`, `WrongHub`."""
-        line.load_state(state_needed([self.event]))
+        line.load_state_for([self.event])
         return complete_lpdu(line, self.lpdu) if self.lpdu else complete_own(line, self.event)
 
 
@@ -113,7 +113,7 @@ def append_invite(room: Room, *, event: dict[str, Any] | None = None, lpdu: Lpdu
         with open_line(room.room_id, now=timezone.now()) as line:
             if line.room.head_event_id == head:
                 # Nothing came between, so what was checked then still holds; the memberships are needed anew.
-                line.load_state(state_needed([invitation.event]))
+                line.load_state_for([invitation.event])
                 line.append(signed)
                 return signed
     with open_line(room.room_id, now=timezone.now()) as line:
@@ -241,8 +241,7 @@ def _checked_invite(origin: str, content: dict[str, Any]) -> Pdu:
     event = check_schema(content)
     if not is_invite(event):
         raise ApiError(400, "M_INVALID_PARAM", "The event is not an invite.")
-    keys = event_keys((server, key_id, event["origin_server_ts"]) for server, key_id in keys_needed(event))
-    return receive_pdu(event, hub=origin, keys=keys)
+    return receive_pdu(event, hub=origin, keys=keys_for([event]))
 
 
 def _stripped(events: object) -> list[dict[str, Any]]:

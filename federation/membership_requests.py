@@ -8,7 +8,7 @@ from typing import Any
 from django.utils import timezone
 
 from federation.errors import ApiError
-from federation.inbound import keys_for
+from keys.keyring import keys_for
 from linmatrix.protocol import auth_rules
 from linmatrix.protocol.auth_events import AuthorizedEvent, needed_state
 from linmatrix.protocol.events import CheckedEvent, check_schema

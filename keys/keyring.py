@@ -27,7 +27,9 @@ from keys.history import Known, KnownKey
 from keys.http import http_client
 from linmatrix.protocol.canonical_json import MAX_SAFE_INTEGER
 from linmatrix.protocol.errors import ProtocolError
-from linmatrix.protocol.signing import MAX_KEY_VALIDITY_MS, VerifyKey
+from linmatrix.protocol.events import CheckedEvent
+from linmatrix.protocol.receipt import keys_needed
+from linmatrix.protocol.signing import MAX_KEY_VALIDITY_MS, KnownKeys, VerifyKey
 from linmatrix.transport.cache import TtlCache
 from linmatrix.transport.errors import TransportError
 
@@ -204,3 +206,10 @@ def event_keys(
 def request_keys(server: str, key_id: str, now_ms: int) -> list[VerifyKey]:
     """`Keyring.request_keys` of this process's keyring."""
     return keyring().request_keys(server, key_id, now_ms)
+
+
+def keys_for(events: Iterable[CheckedEvent]) -> KnownKeys:
+    """The keys that the checks of these events need, fetched where we do not have them."""
+    return event_keys(
+        (server, key_id, event["origin_server_ts"]) for event in events for server, key_id in keys_needed(event)
+    )

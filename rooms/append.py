@@ -19,6 +19,7 @@ from typing import Any
 from django.db import connection, transaction
 from psycopg import Cursor
 
+from linmatrix.protocol.auth_events import needed_state
 from linmatrix.protocol.events import Pdu
 from linmatrix.protocol.identifiers import domain_of
 from linmatrix.protocol.state import CREATE, StateEvent, StateKey, membership
@@ -82,6 +83,19 @@ class Line:
         events = state_events.get_many([event_id for _, _, event_id in rows])
         for type_, state_key, event_id in rows:
             self.state[type_, state_key] = events[event_id]
+
+    def load_state_for(self, events: Iterable[dict[str, Any]]) -> None:
+        """Load the state that the rules read for these events."""
+        self.load_state(
+            key
+            for event in events
+            for key in needed_state(
+                type=event["type"],
+                state_key=event.get("state_key"),
+                sender=event["sender"],
+                content=event["content"],
+            )
+        )
 
     def known_lpdus(self, lpdu_ids: Collection[str]) -> dict[str, str]:
         """Which of these LPDUs are in the room's line already: their events' ids by LPDU id (decision 38)."""

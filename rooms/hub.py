@@ -4,7 +4,7 @@ Draft sections "Receiving Events/PDUs", "Authorization Rules", "Hub Selection"; 
 comes here has passed `protocol.receipt`: schema, signatures and hashes are right.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,12 +13,11 @@ from django.conf import settings
 
 from keys.local import signing_key
 from linmatrix.protocol import auth_rules
-from linmatrix.protocol.auth_events import AuthorizedEvent, needed_state, select_auth_events
+from linmatrix.protocol.auth_events import AuthorizedEvent, select_auth_events
 from linmatrix.protocol.completion import complete, new_event
 from linmatrix.protocol.errors import ProtocolError, Rejected, TooLarge, WrongHub
 from linmatrix.protocol.events import Lpdu, Pdu
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
-from linmatrix.protocol.state import StateKey
 from rooms.append import Line, open_line
 
 
@@ -42,7 +41,7 @@ def append_lpdus(room_id: str, lpdus: Sequence[Lpdu], *, now: datetime) -> list[
     Raises `Room.DoesNotExist`.
     """
     with open_line(room_id, now=now) as line:
-        line.load_state(state_needed(lpdu.event for lpdu in lpdus))
+        line.load_state_for(lpdu.event for lpdu in lpdus)
         known = line.known_lpdus([lpdu.lpdu_id for lpdu in lpdus])
         outcomes = []
         for lpdu in lpdus:
@@ -116,7 +115,7 @@ def append_own(room_id: str, events: Sequence[dict[str, Any]], *, now: datetime)
 
 def append_own_to(line: Line, events: Sequence[dict[str, Any]]) -> list[Pdu]:
     """Append new events of our own users to an open line. Raises `Rejected` or `TooLarge`."""
-    line.load_state(state_needed(events))
+    line.load_state_for(events)
     pdus = []
     for event in events:
         pdu = complete_own(line, event)
@@ -143,17 +142,3 @@ def member_event(
 def milliseconds(moment: datetime) -> int:
     """A moment as `origin_server_ts` counts it: milliseconds since the epoch."""
     return int(moment.timestamp() * 1000)
-
-
-def state_needed(events: Iterable[dict[str, Any]]) -> set[StateKey]:
-    """The state that the rules read for these events."""
-    return {
-        key
-        for event in events
-        for key in needed_state(
-            type=event["type"],
-            state_key=event.get("state_key"),
-            sender=event["sender"],
-            content=event["content"],
-        )
-    }

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from linmatrix.protocol import auth_rules
-from linmatrix.protocol.auth_events import AuthorizedEvent, CitedEvent, needed_state
+from linmatrix.protocol.auth_events import AuthorizedEvent, CitedEvent
 from linmatrix.protocol.errors import Rejected
 from linmatrix.protocol.events import Pdu
 from linmatrix.protocol.identifiers import domain_of
@@ -62,7 +62,7 @@ def append_pdus(room_id: str, pdus: Sequence[Pdu], *, now: datetime) -> list[str
         known = known_events(room_id, _predecessors(pdus))
         known_lpdus = line.known_lpdus([pdu.lpdu_id for pdu in pdus if pdu.lpdu_id])
         cited = _cited_events([event_id for pdu in pdus for event_id in pdu.event["auth_events"]])
-        line.load_state(_state_needed(pdus))
+        line.load_state_for(pdu.event for pdu in pdus)
         appended: list[str] = []
         for pdu in pdus:
             if pdu.event_id in stored:
@@ -141,19 +141,6 @@ def _cited_events(event_ids: Collection[str]) -> dict[str, CitedEvent]:
     return {event_id: CitedEvent(room_id, type_, state_key) for event_id, room_id, type_, state_key in rows}
 
 
-def _state_needed(pdus: Sequence[Pdu]) -> set[StateKey]:
-    return {
-        key
-        for pdu in pdus
-        for key in needed_state(
-            type=pdu.event["type"],
-            state_key=pdu.event.get("state_key"),
-            sender=pdu.event["sender"],
-            content=pdu.event["content"],
-        )
-    }
-
-
 def hold_for_join(room_id: str, user_id: str, *, now: datetime) -> None:
     """Note that a join is under way: events of the room that arrive meanwhile wait for it."""
     PendingJoin.objects.update_or_create(room_id=room_id, user_id=user_id, defaults={"lease_until": now + JOIN_LEASE})
@@ -190,7 +177,7 @@ def begin_stay(
                 return room
             if join.event["prev_events"] != [line.room.head_event_id]:
                 _adopt_state(line, state=state, auth_chain=auth_chain, join=join)
-            line.load_state(_state_needed([join]))
+            line.load_state_for([join.event])
             cited = _cited_events(join.event["auth_events"])
             authorize(join, state=line.state, version=version, follows_create=False, cited=cited)
             line.append(join)

@@ -4,10 +4,10 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from federation.errors import ApiError
-from federation.inbound import keys_for
 from federation.invitations import append_invite, is_invite, receive_invite
 from federation.responses import spliced_response
 from federation.views.base import FederationView, hosted_room
+from keys.keyring import keys_for
 from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.events import CheckedEvent, Pdu, check_schema, is_lpdu
 from linmatrix.protocol.identifiers import domain_of

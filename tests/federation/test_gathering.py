@@ -6,7 +6,6 @@ import pytest
 from django.utils import timezone
 
 from federation import outbound
-from federation.delivery import Outcome, deliver, step
 from federation.gathering import MAX_BODY_BYTES, share_out
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.outbound import QueueFull, queue_lpdu
@@ -15,30 +14,11 @@ from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
 from rooms.models import Event, Room, RoomServer
 from tests.support.lines import append, begin_stay, end_stay, make_room, message
 from tests.support.remote import Remote
+from tests.support.stepping import PEER, delivered, drain, one_step, run
 
-PEER = "peer.example.org"
 OTHER = "other.example.org"
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def run(remote: Remote, server: str = PEER) -> float | None:
-    return deliver(server, send=remote, chance=lambda: 0.0)
-
-
-def one_step(remote: Remote) -> Outcome:
-    return step(PEER, holder="worker", send=remote)
-
-
-def drain(remote: Remote) -> None:
-    while one_step(remote) is Outcome.DELIVERED:
-        pass
-
-
-def delivered(server: str = PEER) -> list[str]:
-    remote = Remote()
-    run(remote, server)
-    return remote.bodies()
 
 
 def queued(lpdu_id: str, room_id: str = "!theirs:peer.example.org", padding: int = 0) -> Lpdu:

@@ -17,31 +17,12 @@ from rooms.models import Room, RoomServer
 from tests.support.broker import Messages, published
 from tests.support.lines import append, appending, in_thread, make_room
 from tests.support.remote import Remote
+from tests.support.stepping import PEER, delivered, drain, one_step, run
 
 Execute = Callable[..., object]
-PEER = "peer.example.org"
 OTHER = "other.example.org"
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def run(remote: Remote, server: str = PEER) -> float | None:
-    return deliver(server, send=remote, chance=lambda: 0.0)
-
-
-def one_step(remote: Remote) -> Outcome:
-    return step(PEER, holder="worker", send=remote)
-
-
-def drain(remote: Remote) -> None:
-    while one_step(remote) is Outcome.DELIVERED:
-        pass
-
-
-def delivered(server: str = PEER) -> list[str]:
-    remote = Remote()
-    run(remote, server)
-    return remote.bodies()
 
 
 # Marking
