@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db import connection
 from django.http import HttpResponse
 from django.utils import timezone
 
 from federation.errors import ApiError, as_api_error
 from federation.models import InboundTransaction
 from federation.responses import CONTENT_TYPE
+from linmatrix import prepared
 
 LEASE = timedelta(seconds=120)
 """How long one request may be processed; a fetched gap and slow keys included (decision 75)."""
@@ -102,8 +102,8 @@ def _claim_or_wait(request: Transaction) -> int | HttpResponse:
 _CLAIM = """
     WITH unsynced AS (SELECT set_config('synchronous_commit', 'off', true))
     INSERT INTO federation_inboundtransaction (origin, endpoint, txn_id, body_sha256, lease_until, received_at)
-    SELECT %s, %s, %s, %s, %s, %s FROM unsynced
-    WHERE NOT (%s AND EXISTS (
+    SELECT %s, %s, %s, %s::bytea, %s::timestamptz, %s::timestamptz FROM unsynced
+    WHERE NOT (%s::boolean AND EXISTS (
         SELECT FROM federation_inboundtransaction WHERE origin = %s AND endpoint = %s AND txn_id = %s))
     ON CONFLICT DO NOTHING RETURNING id
 """
@@ -117,10 +117,8 @@ def _claim(request: Transaction, digest: bytes) -> int | None:
     """Insert the request's row; None when it stands already or another one is in its way."""
     now = timezone.now()
     key = [request.origin, request.endpoint, request.txn_id]
-    with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, [*key, digest, now + LEASE, now, request.stable, *key])
-        found = cursor.fetchone()
-    return found[0] if found else None
+    rows = prepared.execute(_CLAIM, [*key, digest, now + LEASE, now, request.stable, *key])
+    return rows[0][0] if rows else None
 
 
 def _standing(request: Transaction, digest: bytes) -> tuple[InboundTransaction | None, bool]:
@@ -142,5 +140,4 @@ def _finish(row_id: int, response: HttpResponse) -> None:
     if not kept:
         InboundTransaction.objects.filter(pk=row_id).delete()
         return
-    with connection.cursor() as cursor:
-        cursor.execute(_FINISH, [response.status_code, response.content, row_id])
+    prepared.execute(_FINISH, [response.status_code, response.content, row_id])

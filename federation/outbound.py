@@ -24,6 +24,7 @@ from federation import paths
 from federation.gathering import gather
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.wake import alarm_clock
+from linmatrix import prepared
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.events import Lpdu
 from rooms.models import Gap
@@ -41,13 +42,13 @@ TXN_ID_BYTES = 16
 # is then, and may fall out of both halves.
 _MARK_AND_HOLD = """
     WITH idle AS (
-        SELECT server FROM federation_destination WHERE server = ANY(%(servers)s) AND NOT pending
+        SELECT server FROM federation_destination WHERE server = ANY(%s) AND NOT pending
         ORDER BY server FOR NO KEY UPDATE
     ), marked AS (
         UPDATE federation_destination destination SET pending = true FROM idle
         WHERE destination.server = idle.server RETURNING destination.server
     ), held AS (
-        SELECT server FROM federation_destination WHERE server = ANY(%(servers)s) AND pending
+        SELECT server FROM federation_destination WHERE server = ANY(%s) AND pending
         ORDER BY server FOR KEY SHARE
     )
     SELECT server, true FROM marked UNION ALL SELECT server, false FROM held
@@ -84,9 +85,7 @@ def mark_pending(servers: Iterable[str]) -> None:
 
 def _mark_and_hold(servers: list[str]) -> dict[str, bool]:
     """Set the marks that are not set and hold those that are; by server, whether it was set now."""
-    with connection.cursor() as cursor:
-        cursor.execute(_MARK_AND_HOLD, {"servers": servers})
-        return dict(cursor.fetchall())
+    return dict(prepared.execute(_MARK_AND_HOLD, [servers, servers]))
 
 
 def queue_lpdu(hub: str, lpdu: Lpdu) -> None:

@@ -3,6 +3,7 @@
 import gc
 import os
 
+from linmatrix.affinity import keep_to_one_core
 from linmatrix.bridge import Bridge
 from linmatrix.wsgi import application as wsgi_application
 
@@ -13,6 +14,10 @@ DEFAULT_THREADS = 16
 # A transaction of 50 events makes some ten thousand containers and drops them again, none in a cycle. At Python's 700
 # the collector would look at them dozens of times a request, a quarter of the time spent on an event.
 COLLECT_AFTER = 50_000
+
+# Before any thread is started, which inherit it.
+if os.environ.get("LINMATRIX_WEB_AFFINITY") == "1":
+    keep_to_one_core()
 
 application = Bridge(wsgi_application, threads=int(os.environ.get("LINMATRIX_WEB_THREADS", DEFAULT_THREADS)))
 

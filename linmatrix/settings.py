@@ -110,6 +110,8 @@ for _database in DATABASES.values():
         # One pool per process, shared by its threads; a request takes a connection and gives it back.
         "pool": {"min_size": 1, "max_size": env.int("LINMATRIX_DATABASE_POOL", default=20), "timeout": 10},
         # A stuck transaction must neither hold a room's lock for ever nor wait for one without end.
+        # Executions after which a connection has PostgreSQL prepare a statement of `linmatrix.prepared`.
+        "prepare_threshold": 5,
         "options": "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
     }
 

@@ -17,8 +17,8 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
-from psycopg import Cursor
 
+from linmatrix import prepared
 from linmatrix.protocol.auth_events import needed_state
 from linmatrix.protocol.events import Pdu
 from linmatrix.protocol.identifiers import domain_of
@@ -71,15 +71,13 @@ class Line:
         The create event always comes along.
         """
         wanted = [key for key in {CREATE, *keys} if key not in self.state]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT entry.type, entry.state_key, entry.event_id FROM rooms_stateentry entry"
-                " JOIN unnest(%s::text[], %s::text[]) AS wanted (type, state_key)"
-                " ON entry.type = wanted.type AND entry.state_key = wanted.state_key"
-                " WHERE entry.room_id = %s AND entry.replaced_at IS NULL",
-                [[key[0] for key in wanted], [key[1] for key in wanted], self.room.room_id],
-            )
-            rows = cursor.fetchall()
+        rows = prepared.execute(
+            "SELECT entry.type, entry.state_key, entry.event_id FROM rooms_stateentry entry"
+            " JOIN unnest(%s::text[], %s::text[]) AS wanted (type, state_key)"
+            " ON entry.type = wanted.type AND entry.state_key = wanted.state_key"
+            " WHERE entry.room_id = %s AND entry.replaced_at IS NULL",
+            [[key[0] for key in wanted], [key[1] for key in wanted], self.room.room_id],
+        )
         events = state_events.get_many([event_id for _, _, event_id in rows])
         for type_, state_key, event_id in rows:
             self.state[type_, state_key] = events[event_id]
@@ -99,12 +97,11 @@ class Line:
 
     def known_lpdus(self, lpdu_ids: Collection[str]) -> dict[str, str]:
         """Which of these LPDUs are in the room's line already: their events' ids by LPDU id (decision 38)."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT lpdu_id, event_id FROM rooms_event WHERE room_id = %s AND lpdu_id = ANY(%s)",
-                [self.room.room_id, list(lpdu_ids)],
-            )
-            return dict(cursor.fetchall())
+        rows = prepared.execute(
+            "SELECT lpdu_id, event_id FROM rooms_event WHERE room_id = %s AND lpdu_id = ANY(%s)",
+            [self.room.room_id, list(lpdu_ids)],
+        )
+        return dict(rows)
 
     def append(self, pdu: Pdu, *, verdict: str = "", reason: str = "") -> int:
         """Put an event at the end of the line and give its position.
@@ -141,11 +138,10 @@ class Line:
         )
         self._write_state()
         self._audience.write(self.room)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "UPDATE rooms_room SET head_position = %s, head_event_id = %s WHERE room_id = %s",
-                [self.room.head_position, self.room.head_event_id, self.room.room_id],
-            )
+        prepared.execute(
+            "UPDATE rooms_room SET head_position = %s, head_event_id = %s WHERE room_id = %s",
+            [self.room.head_position, self.room.head_event_id, self.room.room_id],
+        )
         events_appended.send(
             sender=Room, room=self.room, first_position=self._first_position, last_position=self.room.head_position
         )
@@ -171,14 +167,13 @@ class Line:
 
 def close_state(room_id: str, replaced: dict[StateKey, int]) -> None:
     """End the current entries of these state keys at the given positions."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE rooms_stateentry entry SET replaced_at = new.position"
-            " FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS new (type, state_key, position)"
-            " WHERE entry.room_id = %s AND entry.type = new.type AND entry.state_key = new.state_key"
-            " AND entry.replaced_at IS NULL",
-            [[key[0] for key in replaced], [key[1] for key in replaced], list(replaced.values()), room_id],
-        )
+    prepared.execute(
+        "UPDATE rooms_stateentry entry SET replaced_at = new.position"
+        " FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS new (type, state_key, position)"
+        " WHERE entry.room_id = %s AND entry.type = new.type AND entry.state_key = new.state_key"
+        " AND entry.replaced_at IS NULL",
+        [[key[0] for key in replaced], [key[1] for key in replaced], list(replaced.values()), room_id],
+    )
 
 
 def insert_events(
@@ -204,30 +199,26 @@ def insert_events(
         [str(verdict) for _, _, verdict, _ in events],
         [reason for *_, reason in events],
     ]
-    with Cursor(connection.connection) as cursor:
-        cursor.execute(
-            "INSERT INTO rooms_event (room_id, received_at, event_id, position, lpdu_id, type, state_key, sender,"
-            " origin_server_ts, json, verdict, reason) SELECT %s, %s, new.* FROM unnest(%b::text[], %b::bigint[],"
-            " %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[])"
-            " AS new",
-            [room_id, received_at, *columns],
-        )
+    prepared.execute(
+        "INSERT INTO rooms_event (room_id, received_at, event_id, position, lpdu_id, type, state_key, sender,"
+        " origin_server_ts, json, verdict, reason) SELECT %s, %s, new.* FROM unnest(%b::text[], %b::bigint[],"
+        " %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[])"
+        " AS new",
+        [room_id, received_at, *columns],
+    )
 
 
 def _locked_room(room_id: str) -> Room:
-    with connection.cursor() as cursor:
-        cursor.execute(f"{_SELECT_ROOM} room_id = %s FOR NO KEY UPDATE", [room_id])
-        row = cursor.fetchone()
-    if row is None:
+    rows = prepared.execute(f"{_SELECT_ROOM} room_id = %s FOR NO KEY UPDATE", [room_id])
+    if not rows:
         raise Room.DoesNotExist(room_id)
-    return Room.from_db(connection.alias, _ROOM_FIELDS, row)
+    return Room.from_db(connection.alias, _ROOM_FIELDS, rows[0])
 
 
 def rooms_by_id(room_ids: Collection[str]) -> dict[str, Room]:
     """Those of the rooms that we know, not locked."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"{_SELECT_ROOM} room_id = ANY(%s)", [list(room_ids)])
-        rooms = [Room.from_db(connection.alias, _ROOM_FIELDS, row) for row in cursor.fetchall()]
+    rows = prepared.execute(f"{_SELECT_ROOM} room_id = ANY(%s)", [list(room_ids)])
+    rooms = [Room.from_db(connection.alias, _ROOM_FIELDS, row) for row in rows]
     return {room.room_id: room for room in rooms}
 
 

@@ -8,8 +8,7 @@ ends it. Counting keeps an append independent of the number of members.
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from django.db import connection
-
+from linmatrix import prepared
 from rooms.models import Room, RoomServer
 
 
@@ -64,13 +63,12 @@ def _save(stay: RoomServer) -> None:
 
 def audience(room_id: str, *, since_position: int) -> list[str]:
     """The servers that were in the room at any event from `since_position` on, ourselves included."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT server FROM rooms_roomserver WHERE room_id = %s AND left_position IS NULL"
-            " UNION SELECT server FROM rooms_roomserver WHERE room_id = %s AND left_position >= %s",
-            [room_id, room_id, since_position],
-        )
-        return [server for (server,) in cursor.fetchall()]
+    rows = prepared.execute(
+        "SELECT server FROM rooms_roomserver WHERE room_id = %s AND left_position IS NULL"
+        " UNION SELECT server FROM rooms_roomserver WHERE room_id = %s AND left_position >= %s",
+        [room_id, room_id, since_position],
+    )
+    return [server for (server,) in rows]
 
 
 def takes_part(room_id: str, server: str) -> bool:

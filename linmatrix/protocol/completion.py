@@ -68,11 +68,10 @@ def complete(
     `hub_server` nor an LPDU hash (decision 12). `prev_event` is None for the create event only.
     Raises `TooLarge` when it no longer fits.
     """
-    pdu = {field: value for field, value in event.items() if field != "signatures"}
+    pdu = event.copy()
     pdu["auth_events"] = list(auth_events)
     pdu["prev_events"] = [] if prev_event is None else [prev_event]
-    hashes = {name: value for name, value in event.get("hashes", {}).items() if name == "lpdu"}
-    pdu["hashes"] = {**hashes, "sha256": encode_base64(pdu_content_hash(pdu))}
+    pdu["hashes"] = {**pdu.get("hashes", {}), "sha256": encode_base64(pdu_content_hash(pdu))}
     covered = signed_bytes(pdu)
     signatures = {name: by_key for name, by_key in event.get("signatures", {}).items() if name != server}
     signatures[server] = {key.key_id: key.sign(covered)}

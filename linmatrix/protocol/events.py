@@ -22,8 +22,8 @@ MAX_REFERENCES = 20
 """Entries of `auth_events` and of `prev_events`. The selection algorithm names five at most and a hub
 one predecessor; a hub that takes in several branches of a DAG names more, but not a hundred."""
 
-HUB_FIELDS = ("auth_events", "prev_events")
-"""Top-level fields that only the hub can set; an LPDU has neither."""
+ALL_ADDED = 3
+"""What only the hub can set, and an LPDU has nothing of: `auth_events`, `prev_events` and hashes beside the LPDU's."""
 
 
 CheckedEvent = NewType("CheckedEvent", dict[str, Any])
@@ -74,11 +74,11 @@ def is_lpdu(event: dict[str, Any]) -> bool:
     neither and raises `Malformed`.
     """
     hashes = event.get("hashes")
-    added = [field in event for field in HUB_FIELDS]
-    added.append(isinstance(hashes, dict) and any(name != "lpdu" for name in hashes))
-    if all(added):
+    hashed_by_hub = isinstance(hashes, dict) and len(hashes) > ("lpdu" in hashes)
+    added = ("auth_events" in event) + ("prev_events" in event) + hashed_by_hub
+    if added == ALL_ADDED:
         return False
-    if not any(added) and "hub_server" in event:
+    if added == 0 and "hub_server" in event:
         return True
     raise Malformed("neither an LPDU nor a PDU: some of auth_events, prev_events, hashes, hub_server are missing")
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from linmatrix.protocol import canonical_json
-from linmatrix.protocol.encoding import decode_base64, encode_base64url
+from linmatrix.protocol.encoding import decode_base64, encode_base64, encode_base64url
 from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.redaction import redact
 
@@ -22,12 +22,17 @@ def lpdu_of(event: dict[str, Any]) -> dict[str, Any]:
     return lpdu
 
 
+def lpdu_hashed_bytes(event: dict[str, Any]) -> bytes:
+    """What the content hash of an LPDU, or of the LPDU within a PDU, covers: no signatures, no hashes (decision 17)."""
+    covered = event.copy()
+    for field in ("signatures", "hashes", "auth_events", "prev_events"):
+        covered.pop(field, None)
+    return canonical_json.dumps(covered)
+
+
 def lpdu_content_hash(event: dict[str, Any]) -> bytes:
-    """SHA-256 over an LPDU, or the LPDU within a PDU, without signatures and hashes (decision 17)."""
-    covered = {
-        key: value for key, value in event.items() if key not in ("signatures", "hashes", "auth_events", "prev_events")
-    }
-    return sha256(canonical_json.dumps(covered)).digest()
+    """SHA-256 over an LPDU, or the LPDU within a PDU."""
+    return sha256(lpdu_hashed_bytes(event)).digest()
 
 
 def pdu_content_hash(event: dict[str, Any]) -> bytes:
@@ -35,9 +40,11 @@ def pdu_content_hash(event: dict[str, Any]) -> bytes:
 
     Where no LPDU hash is present `hashes` is left out altogether (decision 18).
     """
-    covered = {key: value for key, value in event.items() if key not in ("signatures", "hashes")}
-    if "lpdu" in event.get("hashes", {}):
-        covered["hashes"] = {"lpdu": event["hashes"]["lpdu"]}
+    covered = event.copy()
+    covered.pop("signatures", None)
+    hashes = covered.pop("hashes", {})
+    if "lpdu" in hashes:
+        covered["hashes"] = {"lpdu": hashes["lpdu"]}
     return sha256(canonical_json.dumps(covered)).digest()
 
 
@@ -60,6 +67,8 @@ def event_id(event: dict[str, Any]) -> str:
 
 def matches(expected: object, digest: bytes) -> bool:
     """Whether a hash from an event's `hashes` is `digest`; compared decoded, padding allowed (decision 21)."""
+    if expected == encode_base64(digest):
+        return True
     try:
         return decode_base64(expected, length=SHA256_LENGTH) == digest
     except Malformed:

@@ -44,8 +44,10 @@ KEPT_CONTENT: dict[str, frozenset[str]] = {
 
 def redact(event: dict[str, Any]) -> dict[str, Any]:
     """The event with only the fields that redaction keeps. The argument is not changed."""
-    kept = {key: value for key, value in event.items() if key in KEPT_FIELDS}
+    kept = event.copy()
+    for field in event.keys() - KEPT_FIELDS:
+        del kept[field]
     if event["type"] != "m.room.create":
-        content, names = event["content"], KEPT_CONTENT.get(event["type"], frozenset())
-        kept["content"] = {key: content[key] for key in names & content.keys()}
+        names = KEPT_CONTENT.get(event["type"])
+        kept["content"] = {key: event["content"][key] for key in names & event["content"].keys()} if names else {}
     return kept

@@ -116,6 +116,7 @@ class Server:
             "LINMATRIX_SECRET_KEY_FILE": str(self.folder / "django-secret-key"),
             "LINMATRIX_CA_FILE": str(self.authority.certificate_file),
             "LINMATRIX_ALLOW_PRIVATE_ADDRESSES": "1",
+            "LINMATRIX_WEB_AFFINITY": os.environ.get("LINMATRIX_WEB_AFFINITY", "1"),
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             **self._extra_environment,
