@@ -25,9 +25,10 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[Lab, Sizes], list[Figure]]]] = {
     "ingest": ("Ingest ...", measurements.measure_ingest),
     "single": ("Transactions of one LPDU ...", measurements.measure_single),
     "growth": ("Ingest into rooms that have grown ...", measurements.measure_growth),
+    "reading": ("Joining and reading large rooms ...", measurements.measure_reading),
 }
 PARTS = ("floor", *MEASUREMENTS)
-SHOWN = ("floor", "ingest", "delivery", "single", "echo", "growth")
+SHOWN = ("floor", "ingest", "delivery", "single", "echo", "growth", "reading")
 """The order in which people read them."""
 
 

@@ -136,6 +136,16 @@ class Lab:
         )
         return result
 
+    def ask(self, function: str, **arguments: Any) -> Any:
+        """Have the first participant ask the hub (`bench.sender`)."""
+        return self.sender.call(
+            f"bench.sender:{function}",
+            hub=self.hub.server_name,
+            participant=self.participants[0],
+            ca_file=str(self.authority.certificate_file),
+            **arguments,
+        )
+
     def _database(self, name: str) -> str:
         database = f"linmatrix_bench_{name}_{secrets.token_hex(4)}"
         identifier = sql.Identifier(database)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench import floor
-from bench.cpu import web_seconds
+from bench.cpu import reset_web_peak, web_peak_bytes, web_seconds
 from bench.lab import Lab
 from bench.report import Figure
 from bench.sizes import Sizes
@@ -20,6 +20,11 @@ ESTIMATE = 10
 """Transactions of each participant from which the speed is estimated; they warm the hub up, too."""
 
 DRAIN_SECONDS = 300.0
+
+FIRST_PAGE = 110
+"""A position with a full page of events before it, at the beginning of a long room."""
+
+MB = 1_000_000
 
 
 def measure_floor(sizes: Sizes) -> list[Figure]:
@@ -148,6 +153,41 @@ def measure_growth(lab: Lab, sizes: Sizes) -> list[Figure]:
         _growth(rounds, "long", f"  with {sizes.long_room_events:,} events, its share"),
         _growth(rounds, "crowded", f"  with {sizes.crowd_members:,} members, its share"),
     ]
+
+
+def measure_reading(lab: Lab, sizes: Sizes) -> list[Figure]:
+    """Joining a room with many members, and reading the far end of a long one."""
+    crowded = _crowded_room(lab, sizes)
+    lab.inside.call("bench.inside.hosting:settle")
+    localparts = [f"guest{number}" for number in range(sizes.reads + 1)]
+    lab.ask("join", room_id=crowded, localparts=localparts[:1])
+    reset_web_peak(lab.hub.port)
+    before = web_peak_bytes(lab.hub.port)
+    joins = lab.ask("join", room_id=crowded, localparts=localparts[1:])
+    peak = web_peak_bytes(lab.hub.port)
+    long_room = lab.new_room()
+    lab.inside.call("bench.inside.hosting:fill", room_id=long_room, events=sizes.long_room_events)
+    lab.inside.call("bench.inside.hosting:settle")
+    positions = [FIRST_PAGE + number for number in range(sizes.reads)]
+    event_ids = lab.inside.call("bench.inside.hosting:event_ids_at", room_id=long_room, positions=positions)
+    pages = lab.ask("backfill", room_id=long_room, event_ids=event_ids)
+    join_bytes = statistics.median(answer["bytes"] for answer in joins)
+    return [
+        Figure("join_s", f"send_join with {sizes.crowd_members:,} members", _median_seconds(joins), "s"),
+        Figure("join_mb", "  its answer", join_bytes / MB, "MB"),
+        Figure("join_peak_mb", "  memory of the web process at its peak", peak / MB, "MB"),
+        Figure("join_added_mb", "  more than before", (peak - before) / MB, "MB"),
+        Figure(
+            "backfill_ms",
+            f"100 events at the far end of {sizes.long_room_events:,}",
+            _median_seconds(pages) * 1000,
+            "ms",
+        ),
+    ]
+
+
+def _median_seconds(answers: Sequence[dict[str, Any]]) -> float:
+    return statistics.median(answer["seconds"] for answer in answers)
 
 
 def _crowded_room(lab: Lab, sizes: Sizes) -> str:

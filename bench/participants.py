@@ -8,6 +8,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.completion import make_lpdu, new_event
@@ -26,7 +27,7 @@ _NUMBER_DIGITS = 8
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A `PUT send/:txnId`, ready to go out."""
+    """A request that is ready to go out."""
 
     target: str
     authorization: str
@@ -95,6 +96,15 @@ class Participant:
         target = f"/_matrix/federation/unstable/{UNSTABLE_PREFIX}/send/{txn_id}"
         body = canonical_json.dumps({"edus": [], "pdus": [lpdu.event for lpdu in messages]})
         header = authorization(method="PUT", uri=target, origin=self.name, destination=hub, content=body, key=self.key)
+        return SignedRequest(target, header, body)
+
+    def signed(self, method: str, target: str, *, hub: str, content: dict[str, Any] | None = None) -> SignedRequest:
+        """Any request."""
+        body = b"" if content is None else canonical_json.dumps(content)
+        signed = b"{}" if content is None else body
+        header = authorization(
+            method=method, uri=target, origin=self.name, destination=hub, content=signed, key=self.key
+        )
         return SignedRequest(target, header, body)
 
 

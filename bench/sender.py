@@ -4,19 +4,25 @@ Runs in a process of its own (`bench.helper`) and keeps its connections from one
 has one transaction in flight, as the draft wants it. Sending costs this process some percent of a core.
 """
 
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Barrier
 from typing import Any
+from urllib.parse import quote
 
 from bench.participants import Participant, SignedRequest
 from linmatrix.protocol import canonical_json
+from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
+from linmatrix.transport.exchange import Response
 from linmatrix.transport.http import HttpClient
 from linmatrix.transport.resolve import Resolver
 
 ANSWER_SECONDS = 60.0
 MAX_ANSWER_BYTES = 100_000
+MAX_LARGE_ANSWER_BYTES = 100_000_000
+UNSTABLE = f"/_matrix/federation/unstable/{UNSTABLE_PREFIX}"
 ALL_TAKEN = canonical_json.dumps({"failed_pdus": {}})
 
 Span = tuple[float, float]
@@ -57,20 +63,55 @@ def run(
     }
 
 
+def join(*, hub: str, room_id: str, participant: str, localparts: list[str], ca_file: str) -> list[dict[str, Any]]:
+    """Join users of a participant one after the other; the seconds and bytes of each answer."""
+    sender = Participant(participant)
+    answers = []
+    for localpart in localparts:
+        lpdu = sender.join(room_id, hub=hub, localpart=localpart)
+        target = f"{UNSTABLE}/send_join/{secrets.token_hex(8)}"
+        answers.append(_timed("POST", sender.signed("POST", target, hub=hub, content=lpdu.event), hub, ca_file))
+    return answers
+
+
+def backfill(*, hub: str, room_id: str, participant: str, event_ids: list[str], ca_file: str) -> list[dict[str, Any]]:
+    """Ask for 100 events before each of these; the seconds and bytes of each answer."""
+    sender = Participant(participant)
+    answers = []
+    for event_id in event_ids:
+        target = f"{UNSTABLE}/backfill/{quote(room_id, safe='')}?v={quote(event_id, safe='')}&limit=100"
+        answers.append(_timed("GET", sender.signed("GET", target, hub=hub), hub, ca_file))
+    return answers
+
+
+def _timed(method: str, request: SignedRequest, hub: str, ca_file: str) -> dict[str, Any]:
+    sent = time.monotonic()
+    response = _exchange(method, request, hub, ca_file, max_bytes=MAX_LARGE_ANSWER_BYTES)
+    seconds = time.monotonic() - sent
+    if response.status != 200:
+        raise RuntimeError(f"the hub answered {response.status}: {response.body[:1000]!r}")
+    return {"seconds": seconds, "bytes": len(response.body)}
+
+
 def _send(request: SignedRequest, hub: str, ca_file: str) -> Span:
     sent = time.monotonic()
-    response = _client(ca_file).request(
-        hub,
-        "PUT",
-        request.target,
-        headers={"Authorization": request.authorization, "Content-Type": "application/json"},
-        body=request.body,
-        timeout=ANSWER_SECONDS,
-        max_response_bytes=MAX_ANSWER_BYTES,
-    )
+    response = _exchange("PUT", request, hub, ca_file, max_bytes=MAX_ANSWER_BYTES)
     if response.status != 200 or response.body != ALL_TAKEN:
         raise RuntimeError(f"the hub answered {response.status}: {response.body[:1000]!r}")
     return sent, time.monotonic()
+
+
+def _exchange(method: str, request: SignedRequest, hub: str, ca_file: str, *, max_bytes: int) -> Response:
+    content_type = {"Content-Type": "application/json"} if request.body else {}
+    return _client(ca_file).request(
+        hub,
+        method,
+        request.target,
+        headers={"Authorization": request.authorization, **content_type},
+        body=request.body or None,
+        timeout=ANSWER_SECONDS,
+        max_response_bytes=max_bytes,
+    )
 
 
 @cache

@@ -20,6 +20,8 @@ class Sizes:
     rounds: int
     round_transactions: int
     """Transactions of each participant in one round of the comparison of rooms."""
+    reads: int
+    """Joins into the crowded room, and pages of the long one."""
     profile_transactions: int
 
 
@@ -35,6 +37,7 @@ FULL = Sizes(
     crowd_servers=100,
     rounds=9,
     round_transactions=12,
+    reads=9,
     profile_transactions=100,
 )
 
@@ -50,5 +53,6 @@ QUICK = Sizes(
     crowd_servers=50,
     rounds=3,
     round_transactions=8,
+    reads=3,
     profile_transactions=40,
 )

@@ -5,25 +5,32 @@ Both count only for the worker that holds the destination's lease.
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from federation import backoff
 from federation.client import one_line
+from federation.isolation import Fault, Verdict, advance, judge, set_aside, split, takes_single_events_only
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 
 logger = logging.getLogger(__name__)
 
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed attempt: why, what it says about the transaction, and the seconds that a rate-limiting peer asks us
+    to wait (the longest back-off is the most that it gets)."""
+
+    reason: str
+    fault: Fault = Fault.NONE
+    at_least: float = 0.0
+
+
 MAX_LOGGED_REFUSALS = 50
 """A transaction has no more events; what an answer lists beyond that is made up."""
-
-# Stays before the destination: the lock order of `federation.outbound`. A cursor never goes back.
-_ADVANCE = """
-    UPDATE rooms_roomserver stay SET sent_position = GREATEST(stay.sent_position, new.position)
-    FROM unnest(%s::bigint[], %s::bigint[]) AS new (stay_id, position) WHERE stay.id = new.stay_id
-"""
 
 
 def acknowledge(row: OutboundTransaction, content: Mapping[str, Any], *, holder: str, now: datetime) -> bool:
@@ -33,9 +40,7 @@ def acknowledge(row: OutboundTransaction, content: Mapping[str, Any], *, holder:
     78). False, and nothing is changed, when the lease is not `holder`'s any more.
     """
     with transaction.atomic(durable=True):
-        if row.cursors:
-            with connection.cursor() as cursor:
-                cursor.execute(_ADVANCE, [list(column) for column in zip(*row.cursors, strict=True)])
+        advance(row)  # stays before the destination: the lock order of `federation.outbound`
         held = Destination.objects.filter(server=row.destination_id, lease_holder=holder).update(
             next_attempt=None, failures=0, failing_since=None, last_error="", last_success_at=now
         )
@@ -44,6 +49,9 @@ def acknowledge(row: OutboundTransaction, content: Mapping[str, Any], *, holder:
             return False
         OutboundTransaction.objects.filter(pk=row.pk).update(acked_at=now, last_error="")
         _settle(row, _refusals(content))
+        if takes_single_events_only(row):
+            Destination.objects.filter(server=row.destination_id).update(single_events=True)
+            logger.warning("%s takes one event at a time; transactions for it hold no more", row.destination_id)
     return True
 
 
@@ -53,7 +61,8 @@ def _settle(row: OutboundTransaction, refusals: Mapping[str, str]) -> None:
     for lpdu in lpdus.filter(lpdu_id__in=refusals):
         lpdu.status, lpdu.reason = OutboundLpdu.Status.REFUSED, refusals[lpdu.lpdu_id]
         lpdu.save(update_fields=["status", "reason"])
-    lpdus.filter(status=OutboundLpdu.Status.QUEUED).update(status=OutboundLpdu.Status.SENT)
+    waiting = [OutboundLpdu.Status.QUEUED, OutboundLpdu.Status.SET_ASIDE]
+    lpdus.filter(status__in=waiting).update(status=OutboundLpdu.Status.SENT, reason="")
     for event_id, reason in refusals.items():
         logger.warning("%s refused %s in transaction %s: %s", row.destination_id, event_id, row.txn_id, reason)
 
@@ -71,30 +80,53 @@ def _refusals(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def record_failure(
-    row: OutboundTransaction, *, reason: str, at_least: float, holder: str, now: datetime, chance: float
-) -> None:
-    """Note that an attempt failed and when the next may come: after back-off, `at_least` the seconds a rate-limiting
-    peer asks for (at most the longest back-off). The lease is given back. Does nothing without the lease."""
+    row: OutboundTransaction, failure: Failure, *, holder: str, now: datetime, chance: float
+) -> Verdict | None:
+    """Note that an attempt failed, and do what follows; None, and nothing is changed, without the lease.
+
+    When the transaction is to be sent again, that is after back-off, and the lease is given back. When it was split
+    or set aside, the next may be sent at once, and the lease stays.
+    """
+    reason = one_line(failure.reason)
     with transaction.atomic(durable=True):
+        verdict = judge(row, failure.fault, now=now)
+        if verdict is Verdict.SET_ASIDE:
+            advance(row)
         held = Destination.objects.select_for_update(no_key=True).filter(server=row.destination_id, lease_holder=holder)
         destination = held.first()
         if destination is None:
-            return
-        destination.failures += 1
-        wait = max(backoff.seconds_to_wait(destination.failures, chance=chance), min(at_least, backoff.MAX_SECONDS))
-        destination.next_attempt = now + timedelta(seconds=wait)
+            transaction.set_rollback(True)
+            return None
         destination.failing_since = destination.failing_since or now
-        destination.last_error = one_line(reason)
-        destination.lease_until, destination.lease_holder = None, ""
+        destination.last_error = reason
+        if verdict is Verdict.SEND_AGAIN:
+            _back_off(destination, at_least=failure.at_least, now=now, chance=chance)
+        else:
+            destination.failures, destination.next_attempt = 0, None
         destination.save(
             update_fields=["failures", "next_attempt", "failing_since", "last_error", "lease_until", "lease_holder"]
         )
-        OutboundTransaction.objects.filter(pk=row.pk).update(last_error=destination.last_error)
-    logger.warning(
-        "%s did not take transaction %s (attempt %d, next in %.0f s): %s",
-        row.destination_id,
-        row.txn_id,
-        row.attempts,
-        wait,
-        destination.last_error,
-    )
+        if verdict is Verdict.SET_ASIDE:
+            set_aside(row, reason=reason, now=now)
+        elif verdict is Verdict.SPLIT:
+            split(row, destination, failure.fault, now=now)
+        row.last_error = reason
+        row.save(update_fields=["last_error", "refusals", "first_refused_at", "set_aside_at"])
+    if verdict is Verdict.SEND_AGAIN:
+        logger.warning(
+            "%s did not take transaction %s (attempt %d, next at %s): %s",
+            row.destination_id,
+            row.txn_id,
+            row.attempts,
+            destination.next_attempt,
+            reason,
+        )
+    return verdict
+
+
+def _back_off(destination: Destination, *, at_least: float, now: datetime, chance: float) -> None:
+    """Say when the next attempt may come, and give the lease back."""
+    destination.failures += 1
+    wait = max(backoff.seconds_to_wait(destination.failures, chance=chance), min(at_least, backoff.MAX_SECONDS))
+    destination.next_attempt = now + timedelta(seconds=wait)
+    destination.lease_until, destination.lease_holder = None, ""

@@ -2,17 +2,18 @@
 
 Draft sections "Request Authentication" and "Requests and Responses"; decisions 3 and 65. Two things about a
 peer are learnt by asking: whether it wants requests without a body signed with an empty `content` or with
-none, and under which paths it serves endpoints that have two.
+none, and under which paths it serves endpoints that have two. They belong to its `federation.wire_profile`.
 """
 
 import time
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 
 from federation.paths import Paths
+from federation.wire_profile import Profiles, profiles
 from keys.http import http_client
 from keys.local import signing_key
 from linmatrix.protocol import canonical_json
@@ -33,9 +34,6 @@ MAX_RESPONSE_BYTES = 12_500_000
 
 MAX_LINE = 300
 """Characters kept of what a peer says went wrong: a sentence for the operator."""
-
-MAX_REMEMBERED = 10_000
-"""Peers whose form is remembered; past that all is learnt anew, at the price of one refused request each."""
 
 
 class BadAnswer(TransportError):
@@ -86,15 +84,16 @@ class _Request:
 
 
 class FederationClient:
-    """Sends requests as `server_name`. One per process; safe for any number of threads."""
+    """Sends requests as `server_name`, to each peer as its profile in `profiles` says. One per process; safe for any
+    number of threads. Without `profiles` what it learns of peers is forgotten with it."""
 
-    def __init__(self, http: HttpClient, key: SigningKey, server_name: str) -> None:
+    def __init__(
+        self, http: HttpClient, key: SigningKey, server_name: str, *, profiles: Profiles | None = None
+    ) -> None:
         self._http = http
         self._key = key
         self._server_name = server_name
-        # In memory for now: a restarted process learns both again with one refused request per peer.
-        self._signs_without_content: dict[str, bool] = {}
-        self._uses_stable_paths: dict[str, bool] = {}
+        self._profiles = profiles or Profiles()
 
     def call(
         self,
@@ -109,7 +108,8 @@ class FederationClient:
     ) -> Answer:
         """Call an endpoint that has two paths: the form that the peer is known to serve, else the one that `stable`
         says, and when it is unrecognized once the other. Otherwise as `request`."""
-        stable = self._uses_stable_paths.get(server, stable)
+        known = self._profiles.of(server).stable_paths
+        stable = stable if known is None else known
         deadline = time.monotonic() + timeout
 
         def attempt(target: str) -> Answer:
@@ -122,7 +122,7 @@ class FederationClient:
         if answer.unrecognized and paths.stable != paths.unstable:
             other = attempt(paths.form(stable=not stable))
             if not other.unrecognized:
-                _remember(self._uses_stable_paths, server, not stable)
+                self._profiles.learn(server, stable_paths=not stable)
                 return other
         return answer
 
@@ -149,14 +149,14 @@ class FederationClient:
             request = _Request(server, method, target, body, max_response_bytes)
             return self._exchange(request, signed=body, timeout=timeout)
         request = _Request(server, method, target, None, max_response_bytes)
-        without = self._signs_without_content.get(server, False)
+        without = bool(self._profiles.of(server).signs_without_content)
         answer = self._exchange(request, signed=None if without else b"{}", timeout=timeout)
         if answer.status != 401:
             return answer
         left = max(deadline - time.monotonic(), MIN_SECOND_SECONDS)
         second = self._exchange(request, signed=b"{}" if without else None, timeout=left)
         if second.status != 401:
-            _remember(self._signs_without_content, server, not without)
+            self._profiles.learn(server, signs_without_content=not without)
         return second
 
     def _exchange(self, request: _Request, *, signed: bytes | None, timeout: float) -> Answer:
@@ -193,13 +193,11 @@ def _parsed(status: int, body: bytes) -> Answer:
         return Answer(status, None)
 
 
-def _remember(table: dict[str, bool], server: str, value: bool) -> None:
-    if len(table) >= MAX_REMEMBERED:
-        table.clear()
-    table[server] = value
-
-
-@cache
 def federation_client() -> FederationClient:
-    """The process's client, under our name and with our key."""
-    return FederationClient(http_client(), signing_key(), settings.SERVER_NAME)
+    """The process's client, under our name and with the key that signs now."""
+    return _client_of(signing_key())
+
+
+@lru_cache(maxsize=1)
+def _client_of(key: SigningKey) -> FederationClient:
+    return FederationClient(http_client(), key, settings.SERVER_NAME, profiles=profiles)

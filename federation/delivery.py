@@ -11,7 +11,9 @@ before. So what is sent next is first stored as `OutboundTransaction`, id and bo
 sent: what happens in the rooms meanwhile goes into the one after it. A process may die at any point. Before
 the row is committed, nothing has happened; after that, whoever comes next sends the same bytes, and the
 receiver knows the id if it has processed them. Only HTTP 200 with a JSON object acknowledges; cursors and
-queue move in the database transaction that notes it. Nothing is skipped, whatever else a peer answers.
+queue move in the database transaction that notes it. Nothing is skipped, whatever else a peer answers, with one
+exception that has limits of its own: `federation.isolation` splits what a peer refuses again and again, and sets a
+single such event aside.
 
 *One worker per destination.* A worker takes a lease on the destination's row for every transaction that it
 sends, longer than the request can take. Others leave the destination alone meanwhile; when the worker dies,
@@ -43,10 +45,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from federation import paths
-from federation.acknowledgement import acknowledge, record_failure
+from federation.acknowledgement import Failure, acknowledge, record_failure
 from federation.client import Answer, FederationClient
+from federation.isolation import Verdict, fault_of, open_transaction
 from federation.models import Destination, OutboundTransaction
 from federation.outbound import next_transaction
+from federation.wire_profile import profiles
 from linmatrix.transport.errors import TransportError
 
 SEND_SECONDS: float = settings.SEND_TIMEOUT
@@ -80,10 +84,14 @@ class Outcome(enum.Enum):
     """What became of one step."""
 
     DELIVERED = "a transaction was acknowledged"
+    ISOLATED = "a transaction was refused for good, and split or set aside; what is next may be sent at once"
     FAILED = "a transaction was not acknowledged; the destination is backed off from"
     DRAINED = "nothing is left to send"
     BUSY = "nothing is left to send, but an append is under way"
     NOT_OURS = "another worker has the destination, or it is not due"
+
+
+_GOES_ON = (Outcome.DELIVERED, Outcome.ISOLATED)
 
 
 def over_http(client: FederationClient) -> Send:
@@ -122,7 +130,7 @@ def deliver(
     try:
         while True:
             outcome = step(server, holder=holder, send=send, clock=clock, chance=chance)
-            if outcome is Outcome.DELIVERED and clock() < end:
+            if outcome in _GOES_ON and clock() < end:
                 pauses = 0
             elif outcome is Outcome.BUSY and pauses < MAX_PAUSES:
                 pauses += 1
@@ -131,7 +139,7 @@ def deliver(
                 break
     finally:
         Destination.objects.filter(server=server, lease_holder=holder).update(lease_until=None, lease_holder="")
-    if outcome is Outcome.DELIVERED:
+    if outcome in _GOES_ON:
         return 0.0
     if outcome is Outcome.BUSY:
         return BUSY_SECONDS
@@ -146,7 +154,8 @@ def step(
     clock: Callable[[], datetime] = timezone.now,
     chance: Callable[[], float] = random.random,
 ) -> Outcome:
-    """Send one transaction, or find out that there is none. The lease stays with `holder` after an acknowledgement."""
+    """Send one transaction, or find out that there is none. The lease stays with `holder` unless the same transaction
+    is to be sent again."""
     taken = _take(server, holder=holder, now=clock())
     if isinstance(taken, Outcome):
         return taken
@@ -154,14 +163,15 @@ def step(
     try:
         answer = send(taken)
     except TransportError as error:
-        reason, wait = error.reason, 0.0
+        failure = Failure(error.reason)
     else:
         if answer.status == 200:
             done = acknowledge(taken, answer.content or {}, holder=holder, now=clock())
             return Outcome.DELIVERED if done else Outcome.NOT_OURS
-        reason, wait = str(answer), answer.retry_after_seconds
-    record_failure(taken, reason=reason, at_least=wait, holder=holder, now=clock(), chance=chance())
-    return Outcome.FAILED
+        fault = fault_of(answer, size=len(bytes(taken.body)))
+        failure = Failure(str(answer), fault, answer.retry_after_seconds)
+    verdict = record_failure(taken, failure, holder=holder, now=clock(), chance=chance())
+    return Outcome.ISOLATED if verdict in (Verdict.SPLIT, Verdict.SET_ASIDE) else Outcome.FAILED
 
 
 def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | Outcome:
@@ -173,13 +183,13 @@ def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | O
             return Outcome.NOT_OURS
         if not destination.pending:
             return Outcome.DRAINED
-        row = OutboundTransaction.objects.filter(destination=destination, acked_at__isnull=True).first()
-        row = row or next_transaction(destination)
+        profiles.note(destination)  # the request needs it, and this spares it a statement
+        row = _next(destination)
         if row is None:
             if not Destination.objects.select_for_update(skip_locked=True).filter(server=server):
                 return Outcome.BUSY
             # What was committed before that lock was ours is visible now, and nothing else counts on the mark.
-            row = next_transaction(destination)
+            row = _next(destination)
         if row is None:
             # The lease too, or a worker that the next append wakes would still find it and go away again.
             destination.pending, destination.lease_until, destination.lease_holder = False, None, ""
@@ -190,6 +200,10 @@ def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | O
         destination.lease_until, destination.lease_holder = now + LEASE, holder
         destination.save(update_fields=["lease_until", "lease_holder"])
         return row
+
+
+def _next(destination: Destination) -> OutboundTransaction | None:
+    return open_transaction(destination) or next_transaction(destination)
 
 
 def _is_free(destination: Destination, holder: str, now: datetime) -> bool:

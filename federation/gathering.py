@@ -21,8 +21,9 @@ MAX_EVENTS = 50
 """Draft, `PUT send`: more entries in `pdus` are refused."""
 
 MAX_BODY_BYTES = 100_000
-"""An existing implementation refuses bodies above 100 KiB. Fifty ordinary events of a kilobyte take half of it, and
-the largest event, of 64 KiB, always fits; only rooms of large events need more transactions for it."""
+"""For a peer whose own limit is not known: an existing implementation refuses bodies above 100 KiB. Fifty ordinary
+events of a kilobyte take half of it, and the largest event, of 64 KiB, always fits; only rooms of large events need
+more transactions for it."""
 
 SENT_VERDICTS = ["accepted", "redacted"]
 """A hub's line holds no others; should one get there, no peer is sent it."""
@@ -68,6 +69,7 @@ class Batch:
 
     stable: bool
     turn: str
+    max_bytes: int = MAX_BODY_BYTES
     events: list[bytes] = field(default_factory=list)
     cursors: dict[int, int] = field(default_factory=dict)
     lpdus: list[int] = field(default_factory=list)
@@ -77,31 +79,39 @@ class Batch:
         """Add an event's stored JSON; False when it does not fit any more."""
         encoded = json.encode()
         size = self.size + len(encoded) + 1
-        if size > MAX_BODY_BYTES and self.events:
+        if size > self.max_bytes and self.events:
             return False
         self.events.append(encoded)
         self.size = size
         return True
 
     def body(self) -> bytes:
-        """The request body: stored bytes side by side, canonical because they are."""
-        return _PREFIX + b",".join(self.events) + _SUFFIX
+        """The request body."""
+        return body_of(self.events)
 
 
-def gather(server: str, *, turn: str) -> Batch | None:
-    """The next batch for a server, which begins with the lane after `turn`; None when nothing waits."""
+def body_of(events: Sequence[bytes]) -> bytes:
+    """A transaction's body: stored bytes side by side, canonical because they are."""
+    return _PREFIX + b",".join(events) + _SUFFIX
+
+
+def gather(server: str, *, turn: str, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BODY_BYTES) -> Batch | None:
+    """The next batch for a server, which begins with the lane after `turn`; None when nothing waits.
+
+    It holds at most `max_events`, and its body has at most `max_bytes` unless it is a single event.
+    """
     lanes = _lanes(server, turn)
     if not lanes:
         return None
-    batch = Batch(stable=lanes[0].stable, turn=turn)
+    batch = Batch(stable=lanes[0].stable, turn=turn, max_bytes=max_bytes)
     served = [lane for lane in lanes if lane.stable == batch.stable]
-    shares = share_out(MAX_EVENTS, [len(lane) for lane in served])
+    shares = share_out(max_events, [len(lane) for lane in served])
     parts = {
         lane.name: (list(_first(lane.stretches, share)), lane.lpdus[:share])
         for lane, share in zip(served, shares, strict=True)
         if share
     }
-    events = _read([stretch for stretches, _ in parts.values() for stretch in stretches])
+    events = read([stretch for stretches, _ in parts.values() for stretch in stretches])
     passed_over = False
     for lane in lanes:
         if lane.name not in parts:
@@ -203,7 +213,7 @@ def _lpdu_lane(server: str) -> list[Lane]:
     return [Lane(_LPDU_LANE, forms[0], lpdus=lpdus[:run])]
 
 
-def _read(stretches: Sequence[Stretch]) -> dict[str, list[tuple[int, str]]]:
+def read(stretches: Sequence[Stretch]) -> dict[str, list[tuple[int, str]]]:
     """The stretches' events as (position, JSON) by room, in order."""
     events: dict[str, list[tuple[int, str]]] = {}
     with connection.cursor() as cursor:

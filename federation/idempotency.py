@@ -36,6 +36,10 @@ MAX_TXN_ID_LENGTH = 255
 KEPT_STATUSES = frozenset((200, 400, 403, 404))
 """Answers that would be the same again, and are kept. Others say that a repetition may fare better."""
 
+MAX_KEPT_BYTES = 256 * 1024
+"""A larger answer is one to a join: it holds a room's state, and would be written to the disk for every join. The same
+LPDU is answered with the same event and the state before it when it comes again (decision 38)."""
+
 UNKEPT_ERRCODES = (b"M_NOT_JSON", b"M_BAD_STATE")
 
 
@@ -136,7 +140,11 @@ def _standing(request: Transaction, digest: bytes) -> tuple[InboundTransaction |
 
 def _finish(row_id: int, response: HttpResponse) -> None:
     """Keep the answer, or forget the request where a repetition may fare better."""
-    kept = response.status_code in KEPT_STATUSES and not any(code in response.content for code in UNKEPT_ERRCODES)
+    kept = (
+        response.status_code in KEPT_STATUSES
+        and len(response.content) <= MAX_KEPT_BYTES
+        and not any(code in response.content for code in UNKEPT_ERRCODES)
+    )
     if not kept:
         InboundTransaction.objects.filter(pk=row_id).delete()
         return

@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from federation import invitations
+from federation import invitations, invited
 from federation.errors import ApiError
 from federation.gaps import fetch_predecessors
 from keys.keyring import keys_for
@@ -104,6 +104,8 @@ def _identify(origin: str, pdus: Sequence[Any], failed: FailedPdus) -> list[_Rec
                 raise Refused("the event has no valid room_id")
             event = check_schema(pdu)
             room = rooms.get(event["room_id"])
+            if room is None or room.role == Room.Role.PARTICIPANT:
+                invited.receive_for_pending(origin, event)
             if room is not None and _concerns_us(origin, event, room):
                 received.append(_Received(event, room))
         except Refused as refusal:

@@ -1,9 +1,9 @@
-"""Inviting users, as hub and as the invited user's server.
+"""Inviting users as a room's hub.
 
-Draft section "Invites"; decisions 24, 94 to 97. The invited server signs the complete event before it is
-appended, and completing it fixes its place in the line. So the hub completes it, asks without holding the
-room's lock, and appends it if nothing came between; else it starts again. After some tries it keeps the
-lock while it asks, for a few seconds at most.
+Draft section "Invites"; decisions 24, 47, 94 to 97; `federation.invited` is the other side. The invited server
+signs the complete event before it is appended, and completing it fixes its place in the line. So the hub
+completes it, asks without holding the room's lock, and appends it if nothing came between; else it starts again.
+After some tries it keeps the lock while it asks, for a few seconds at most.
 """
 
 import logging
@@ -16,24 +16,22 @@ from django.utils import timezone
 from federation import paths
 from federation.client import Answer, federation_client
 from federation.errors import ApiError
-from keys.keyring import event_keys, keys_for
-from keys.local import signing_key
+from keys.keyring import event_keys
 from linmatrix.protocol import canonical_json
-from linmatrix.protocol.completion import add_signature
-from linmatrix.protocol.errors import BadSignature, Malformed
-from linmatrix.protocol.events import MAX_EVENT_BYTES, Lpdu, Pdu, check_schema
+from linmatrix.protocol.errors import BadSignature, Rejected
+from linmatrix.protocol.events import MAX_EVENT_BYTES, Lpdu, Pdu
 from linmatrix.protocol.hashes import signed_bytes
 from linmatrix.protocol.identifiers import domain_of, is_user_id
-from linmatrix.protocol.receipt import MAX_SIGNATURES_PER_SERVER, receive_pdu
-from linmatrix.protocol.room_versions import ROOM_VERSIONS
+from linmatrix.protocol.receipt import MAX_SIGNATURES_PER_SERVER
 from linmatrix.protocol.signing import KnownKeys, check_signature, signature_ids
+from linmatrix.protocol.state import CREATE
 from linmatrix.transport.errors import TransportError
 from rooms.append import Line, open_line
 from rooms.audience import takes_part
 from rooms.hub import complete_lpdu, complete_own, milliseconds
 from rooms.local_users import exists
-from rooms.models import Event, PendingInvite, Room
-from rooms.state import STRIPPED_FIELDS, stripped_state
+from rooms.models import Event, Room
+from rooms.state import stripped_state
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +43,6 @@ INVITE_TIMEOUT = 15.0
 
 LOCKED_INVITE_TIMEOUT = 8.0
 """Seconds for that answer while the room's lock is held: others wait for the lock for 10 s (decision 95)."""
-
-MAX_STRIPPED_STATE = 100
-"""Stripped state events that we keep of an invite (decision 118)."""
 
 MAX_INVITE_ANSWER = 256 * 1024
 """Bytes of an answer to an invite: one event twice (decision 94), and some air."""
@@ -68,9 +63,25 @@ class Invitation:
         return stored_pdu(Event.objects.get(event_id=event_id)) if event_id else None
 
     def complete(self, line: Line) -> Pdu:
-        """The PDU at the end of the line. Raises `Rejected`, `TooLarge`, `WrongHub`."""
+        """The PDU at the end of the line. Raises `Rejected`, `TooLarge`, `WrongHub`, and `ApiError` 403 for a user
+        of ours who does not exist."""
         line.load_state_for([self.event])
-        return complete_lpdu(line, self.lpdu) if self.lpdu else complete_own(line, self.event)
+        self._check_federation(line)
+        pdu = complete_lpdu(line, self.lpdu) if self.lpdu else complete_own(line, self.event)
+        user_id = self.event["state_key"]
+        if domain_of(user_id) == settings.SERVER_NAME and not exists(user_id):
+            raise ApiError(403, "M_FORBIDDEN", "The invited user does not exist here.")
+        return pdu
+
+    def _check_federation(self, line: Line) -> None:
+        """Refuse to invite from outside into a room that is closed to other servers (decision 47).
+
+        The rules look at the sender only, and would let somebody be invited who can never join.
+        """
+        create = line.state.get(CREATE)
+        server = domain_of(self.event["state_key"])
+        if create is not None and create.content.get("m.federate") is False and server != settings.SERVER_NAME:
+            raise Rejected("4.federate", f"the room is closed to users of {server}")
 
 
 def is_invite(event: dict[str, Any]) -> bool:
@@ -83,18 +94,21 @@ def is_invite(event: dict[str, Any]) -> bool:
 
 
 def needs_invitee(event: dict[str, Any], room: Room) -> bool:
-    """Whether the invited user's server has to be asked: it is another one, and not in the room (decision 96)."""
+    """Whether the invited user's server has a say: another one that is not in the room, which has to be asked, or
+    ourselves, who know that there is no such user (decision 96)."""
     if not is_invite(event):
         return False
     server = domain_of(event["state_key"])
-    return server != settings.SERVER_NAME and not takes_part(room.room_id, server)
+    if server == settings.SERVER_NAME:
+        return not exists(event["state_key"])
+    return not takes_part(room.room_id, server)
 
 
 def append_invite(room: Room, *, event: dict[str, Any] | None = None, lpdu: Lpdu | None = None) -> Pdu:
     """Append an invite as hub, after asking the invited user's server where needed; the complete event.
 
     Raises `Rejected` and others where the room does not allow it, `ApiError` with the invited server's answer
-    when that refuses, 502 when it cannot be reached.
+    when that refuses, 502 when it cannot be reached; 403 for a user of ours who does not exist.
     """
     invitation = Invitation(lpdu.event if lpdu else event or {}, lpdu)
     if not needs_invitee(invitation.event, room):
@@ -165,6 +179,8 @@ def _proxied(server: str, answer: Answer) -> ApiError:
     errcode = content.get("errcode")
     if not 400 <= answer.status < 500 or not isinstance(errcode, str) or len(errcode) > 100:
         return ApiError(502, "M_UNKNOWN", f"{server} did not answer as it should ({answer.status}).")
+    if errcode == "M_UNSUPPORTED_ROOM_VERSION":
+        errcode = "M_INCOMPATIBLE_ROOM_VERSION"  # as an existing implementation spells it (decision 76)
     extra: dict[str, Any] = {}
     if isinstance(content.get("room_version"), str):
         extra["room_version"] = content["room_version"][:128]
@@ -203,53 +219,3 @@ def stored_pdu(event: Event) -> Pdu:
     encoded = event.json.encode()
     redacted = event.verdict == Event.Verdict.REDACTED
     return Pdu(canonical_json.loads(encoded), event.event_id, event.lpdu_id, encoded, redacted)
-
-
-def receive_invite(origin: str, content: dict[str, Any]) -> Pdu:
-    """As the invited user's server: check an invite from a room's hub, keep it, and sign it (decision 96).
-
-    Raises `Malformed`, `BadSignature`, or `ApiError` where the draft names another answer.
-    """
-    event, version = content.get("event"), content.get("room_version")
-    if not isinstance(event, dict):
-        raise Malformed("event must be an object")
-    if version not in ROOM_VERSIONS:
-        raise ApiError(400, "M_INCOMPATIBLE_ROOM_VERSION", "Unsupported room version.", room_version=version)
-    shown = _stripped(content.get("invite_room_state", []))
-    pdu = _checked_invite(origin, event)
-    user_id = pdu.event["state_key"]
-    if domain_of(user_id) != settings.SERVER_NAME or not exists(user_id):
-        raise ApiError(403, "M_FORBIDDEN", "The invited user does not exist here.")
-    room_id = pdu.event["room_id"]
-    if Room.objects.filter(room_id=room_id, blocked=True).exists():
-        raise ApiError(403, "M_FORBIDDEN", "The room is blocked on this server.")
-    PendingInvite.objects.update_or_create(
-        room_id=room_id,
-        user_id=user_id,
-        defaults={
-            "hub_server": origin,
-            "room_version": version,
-            "event_id": pdu.event_id,
-            "json": pdu.encoded.decode(),
-            "stripped_state": canonical_json.dumps(shown).decode(),
-        },
-    )
-    return add_signature(pdu, server=settings.SERVER_NAME, key=signing_key())
-
-
-def _checked_invite(origin: str, content: dict[str, Any]) -> Pdu:
-    event = check_schema(content)
-    if not is_invite(event):
-        raise ApiError(400, "M_INVALID_PARAM", "The event is not an invite.")
-    return receive_pdu(event, hub=origin, keys=keys_for([event]))
-
-
-def _stripped(events: object) -> list[dict[str, Any]]:
-    """Stripped state as we keep it: four fields of each event, for showing only (decision 118)."""
-    if not isinstance(events, list):
-        raise Malformed("invite_room_state must be a list")
-    return [
-        {field: event[field] for field in STRIPPED_FIELDS}
-        for event in events[:MAX_STRIPPED_STATE]
-        if isinstance(event, dict) and all(field in event for field in STRIPPED_FIELDS)
-    ]

@@ -15,6 +15,7 @@ from linmatrix.protocol.events import CheckedEvent, check_schema
 from linmatrix.protocol.identifiers import domain_of
 from linmatrix.protocol.receipt import receive_lpdu
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
+from linmatrix.protocol.state import JOIN_RULES
 from rooms.audience import anyone_joined
 from rooms.hub import append_lpdus, member_event
 from rooms.models import Event, Room
@@ -32,6 +33,8 @@ def template(room: Room, *, user_id: str, membership: str) -> dict[str, Any]:
         room_id=room.room_id, sender=user_id, user_id=user_id, membership=membership, now=timezone.now()
     )
     needed = needed_state(type=event["type"], state_key=user_id, sender=user_id, content=event["content"])
+    # A knock depends on the join rules, though it does not cite them (decision 43).
+    needed = list({*needed, JOIN_RULES})
     auth_rules.check(
         AuthorizedEvent.of(event),
         state=current_state(room.room_id, needed),

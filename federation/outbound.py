@@ -14,14 +14,15 @@ with one another, nor with a worker that takes a lease or acknowledges (those ar
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from django.db import connection, transaction
 from django.utils import timezone
 
 from federation import paths
-from federation.gathering import gather
+from federation.gathering import MAX_BODY_BYTES, MAX_EVENTS, gather
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.wake import alarm_clock
 from linmatrix import prepared
@@ -111,22 +112,52 @@ def queue_lpdu(hub: str, lpdu: Lpdu) -> None:
 def next_transaction(destination: Destination) -> OutboundTransaction | None:
     """Freeze what is sent next; None when there is nothing. The caller holds the destination's row.
 
-    From here on the transaction is resent as it is until it is acknowledged (draft, `PUT send`).
+    From here on the transaction is resent as it is until it is acknowledged (draft, `PUT send`), but for one that
+    the peer does not take (`federation.isolation`).
     """
-    batch = gather(destination.server, turn=destination.turn)
+    batch = gather(
+        destination.server,
+        turn=destination.turn,
+        max_events=1 if destination.single_events else MAX_EVENTS,
+        max_bytes=min(destination.max_body_bytes or MAX_BODY_BYTES, MAX_BODY_BYTES),
+    )
     if batch is None:
         return None
     destination.turn = batch.turn
     destination.save(update_fields=["turn"])
+    return freeze(
+        destination,
+        stable=batch.stable,
+        body=batch.body(),
+        cursors=batch.cursors,
+        lpdus=batch.lpdus,
+        events=len(batch.events),
+    )
+
+
+def freeze(
+    destination: Destination,
+    *,
+    stable: bool,
+    body: bytes,
+    cursors: Mapping[int, int],
+    lpdus: list[int],
+    events: int,
+    **lineage: Any,
+) -> OutboundTransaction:
+    """Store a transaction under a new id, with the path that the peer serves, or the one that `stable` says while
+    that is not known. `lineage` are the further fields of a part."""
     txn_id = secrets.token_urlsafe(TXN_ID_BYTES)
+    known = destination.stable_paths
     return OutboundTransaction.objects.create(
         destination=destination,
         txn_id=txn_id,
-        path=paths.send(txn_id).form(stable=batch.stable),
-        body=batch.body(),
-        cursors=[list(cursor) for cursor in batch.cursors.items()],
-        lpdus=batch.lpdus,
-        events=len(batch.events),
+        path=paths.send(txn_id).form(stable=stable if known is None else known),
+        body=body,
+        cursors=[list(cursor) for cursor in cursors.items()],
+        lpdus=lpdus,
+        events=events,
+        **lineage,
     )
 
 

@@ -78,11 +78,15 @@ def _as_sent(content: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an LPDU of ours so far; `event_id` once its echo arrived, `refused` with the hub's reason."""
+    """What became of an LPDU of ours so far; `event_id` once its echo arrived, `refused` with the hub's reason.
+
+    `set_aside` is the reason why it was not delivered; an operator may have it sent again, so it is not settled.
+    """
 
     event_id: str = ""
     verdict: str = ""
     refused: str = ""
+    set_aside: str = ""
 
     @property
     def settled(self) -> bool:
@@ -97,5 +101,10 @@ def outcome(room_id: str, lpdu_id: str) -> Outcome:
     event = Event.objects.filter(room_id=room_id, lpdu_id=lpdu_id).values_list("event_id", "verdict").first()
     if event:
         return Outcome(event_id=event[0], verdict=event[1])
-    refused = OutboundLpdu.objects.filter(lpdu_id=lpdu_id, status=OutboundLpdu.Status.REFUSED).first()
-    return Outcome(refused=refused.reason) if refused else Outcome()
+    lpdu = OutboundLpdu.objects.filter(lpdu_id=lpdu_id).first()
+    if lpdu is None:
+        return Outcome()
+    return Outcome(
+        refused=lpdu.reason if lpdu.status == OutboundLpdu.Status.REFUSED else "",
+        set_aside=lpdu.reason if lpdu.status == OutboundLpdu.Status.SET_ASIDE else "",
+    )

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from federation import delivery, gaps
+from federation import delivery, gaps, withdrawals
 from federation.client import federation_client
 from federation.sweeping import SWEEP_SECONDS, due_destinations
 from federation.wake import alarm_clock
@@ -25,11 +25,13 @@ def wake_all(servers: list[str]) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Wake workers for destinations and gaps that are due, whatever was lost."""
+    """Wake workers for destinations, gaps and leaves that are due, whatever was lost."""
     for server in due_destinations():
         alarm_clock.wake([server], expires=SWEEP_SECONDS)
     for gap_id in gaps.due_gaps():
         alarm_clock.publish("federation.tasks.fill_gap", [gap_id], expires=SWEEP_SECONDS)
+    for leave_id in withdrawals.due_leaves():
+        alarm_clock.publish(withdrawals.TASK, [leave_id], expires=SWEEP_SECONDS)
 
 
 @shared_task
@@ -37,3 +39,9 @@ def fill_gap(gap_id: int) -> None:
     """Fetch history into a gap of a room's line, and go on with it where one turn was not enough."""
     if gaps.fill_gap(gap_id) is gaps.Progress.MORE:
         alarm_clock.publish("federation.tasks.fill_gap", [gap_id])
+
+
+@shared_task
+def send_leave(leave_id: int) -> None:
+    """Tell a hub of a user who refused its invite or took a knock back."""
+    withdrawals.attempt(leave_id)

@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 from federation.views.history import Backfill, GetEvent, State, StateIds
 from federation.views.invites import Invite
 from federation.views.joins import MakeJoin, SendJoin
+from federation.views.knocks import MakeKnock, SendKnock
 from federation.views.leaves import MakeLeave, SendLeave
 from federation.views.send import Send
 from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
@@ -29,9 +30,11 @@ urlpatterns = [
     *_both("v2", r"backfill/(?P<room_id>[^/]+)", Backfill),
     *_both("v3", r"invite/(?P<txn_id>[^/]+)", Invite),
     *_both("v3", r"send_join/(?P<txn_id>[^/]+)", SendJoin),
+    *_both("v3", r"send_knock/(?P<txn_id>[^/]+)", SendKnock),
     *_both("v3", r"send_leave/(?P<txn_id>[^/]+)", SendLeave),
     re_path(r"^v1/state/(?P<room_id>[^/]+)\Z", State.as_view()),
     re_path(r"^v1/state_ids/(?P<room_id>[^/]+)\Z", StateIds.as_view()),
     re_path(r"^v1/make_join/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeJoin.as_view()),
+    re_path(r"^v1/make_knock/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeKnock.as_view()),
     re_path(r"^v1/make_leave/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeLeave.as_view()),
 ]

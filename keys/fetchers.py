@@ -49,12 +49,14 @@ class PublishedKey:
 @dataclass(frozen=True, slots=True)
 class ServerKeys:
     """What is believed of an answer. `valid_until_ts` (milliseconds) is at most a week after it was fetched;
-    `keys` holds at least one current key, and no key twice; `response` is the answer in canonical JSON."""
+    `keys` holds at least one current key, and no key twice; `response` is the answer in canonical JSON; `notary` is
+    the server that passed it on, empty for one that came from `server` itself."""
 
     server: str
     valid_until_ts: int
     keys: tuple[PublishedKey, ...]
     response: str
+    notary: str = ""
 
 
 def fetch_server_keys(server: str, *, client: HttpClient) -> bytes:
@@ -75,13 +77,22 @@ def fetch_server_keys(server: str, *, client: HttpClient) -> bytes:
 def parse_server_keys(body: bytes, *, server: str, now_ms: int) -> ServerKeys:
     """What to believe of an answer that was received from `server` at `now_ms` (milliseconds).
 
-    Raises `NotJson`, `Malformed`, or `BadSignature` for a current key that did not sign it or signed something else.
+    Raises `NotJson`, and as `check_server_keys` does.
     """
-    answer = canonical_json.loads_object(body)
+    return check_server_keys(canonical_json.loads_object(body), server=server, now_ms=now_ms)
+
+
+def check_server_keys(answer: dict[str, Any], *, server: str, now_ms: int, notary: str = "") -> ServerKeys:
+    """What to believe of `server`'s answer, which `notary` passed on if it is named.
+
+    An answer from the server itself must still be valid. One that a notary has kept may have run out: then its keys
+    are for the events of their time, and that is what notaries are for.
+    Raises `Malformed`, or `BadSignature` for a current key that did not sign it or signed something else.
+    """
     if answer.get("server_name") != server:
         raise Malformed("server_name is another server's")
     valid_until_ts = _timestamp(answer, "valid_until_ts")
-    if valid_until_ts <= now_ms:
+    if valid_until_ts <= now_ms and not notary:
         raise Malformed("valid_until_ts has passed")
     valid_until_ts = min(valid_until_ts, now_ms + MAX_KEY_VALIDITY_MS)
     current, old = _object(answer, "verify_keys"), _object(answer, "old_verify_keys", default={})
@@ -90,7 +101,7 @@ def parse_server_keys(body: bytes, *, server: str, now_ms: int) -> ServerKeys:
     keys = {(key.key_id, key.public_key): key for key in _old_keys(old, valid_until_ts)}
     # A key that is listed as both is in use.
     keys |= {(key.key_id, key.public_key): key for key in _current_keys(current, answer, server)}
-    return ServerKeys(server, valid_until_ts, tuple(keys.values()), canonical_json.dumps(answer).decode())
+    return ServerKeys(server, valid_until_ts, tuple(keys.values()), canonical_json.dumps(answer).decode(), notary)
 
 
 def _current_keys(listed: dict[str, Any], answer: dict[str, Any], server: str) -> list[PublishedKey]:

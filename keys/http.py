@@ -4,8 +4,11 @@ from functools import cache
 
 from django.conf import settings
 
+from linmatrix.transport.exchange import Exchange
 from linmatrix.transport.http import HttpClient
+from linmatrix.transport.lookup import DnsLookup
 from linmatrix.transport.resolve import Resolver
+from linmatrix.transport.trust import TrustStore
 
 USER_AGENT = "linmatrix"
 
@@ -13,5 +16,14 @@ USER_AGENT = "linmatrix"
 @cache
 def http_client() -> HttpClient:
     """The client that all threads of this process share. Raises OSError or ValueError if CA_FILE is unusable."""
-    resolver = Resolver(allow_private=settings.ALLOW_PRIVATE_ADDRESSES)
+    dns = DnsLookup()
+    # Web servers that answer for .well-known are no federation servers: the draft asks no TLS 1.3 of them.
+    web = Exchange(user_agent=USER_AGENT, trust=TrustStore(settings.CA_FILE), allow_tls12=True)
+    resolver = Resolver(
+        allow_private=settings.ALLOW_PRIVATE_ADDRESSES,
+        overrides=settings.SERVER_OVERRIDES,
+        lookup=dns,
+        services=dns.services,
+        web=web,
+    )
     return HttpClient(resolver, user_agent=USER_AGENT, ca_file=settings.CA_FILE)

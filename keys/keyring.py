@@ -9,52 +9,38 @@ Events may be signed by any key that was valid when they were made; requests onl
 (decisions 27 and 68). The two have one function each, so that one cannot pass for the other.
 """
 
-import logging
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from threading import BoundedSemaphore
 
 from django.conf import settings
-from django.db import transaction
 
 from keys import history, leases, local
+from keys.asking import Asker, Fetch
 from keys.clock import Clock, now_ms
-from keys.fetchers import fetch_server_keys, parse_server_keys
+from keys.fetchers import fetch_server_keys
 from keys.history import Known, KnownKey
 from keys.http import http_client
+from keys.leases import Patience
+from keys.notaries import Notaries, Query, query_notary
 from linmatrix.protocol.canonical_json import MAX_SAFE_INTEGER
-from linmatrix.protocol.errors import ProtocolError
 from linmatrix.protocol.events import CheckedEvent
 from linmatrix.protocol.receipt import keys_needed
 from linmatrix.protocol.signing import MAX_KEY_VALIDITY_MS, KnownKeys, VerifyKey
 from linmatrix.transport.cache import TtlCache
-from linmatrix.transport.errors import TransportError
-
-logger = logging.getLogger(__name__)
-
-Fetch = Callable[[str], bytes]
-"""Asks a server for its keys and returns the body of its answer, or raises `TransportError`. Called in a thread of
-its own, without a database."""
+from linmatrix.transport.errors import NotConnected
 
 WAIT_SECONDS = 10.0
-"""How long callers go on asking. What is under way then is still waited for, at most as long again."""
-
-POLL_SECONDS = 0.05
-"""Between two looks at whether another process has the answer; requests over the network take about as long."""
-
-MAX_PARALLEL = 16
-"""Servers asked at once for one caller: one that does not answer must not hold up those after it."""
+"""How long callers go on asking. What is under way then is still waited for, at most as long again; only where
+notaries are asked it is longer, by what `keys.notaries` says."""
 
 MAX_REQUESTS_WAITING = 4
 SLOT_SECONDS = 1.0
 """Requests whose origin must be asked for its keys may hold up this many threads of a process, others wait a second
 at most for their turn. Anybody can name origins that never answer; known peers are served meanwhile."""
 
-MAX_REQUEST_BACKOFF_MS = 60_000
-"""Who sends us requests is probably up: a peer that was away is recognised again within a minute."""
+MAX_STRANGERS_WAITING = 2
+"""Notary queries for which servers are asked may hold up this many threads. Others are answered from what is stored."""
 
 CACHE_SECONDS = 30.0
 """How long another process may go on using a key after its server withdrew it."""
@@ -62,16 +48,26 @@ CACHE_SECONDS = 30.0
 MAX_CACHED_SERVERS = 4096
 
 
+def _no_query(notary: str, servers: list[str], seconds: float) -> bytes:
+    raise NotConnected(f"there is no way to ask {notary}")
+
+
 class Keyring:
     """Looks keys up. One per process; safe for any number of threads."""
 
-    def __init__(self, *, fetch: Fetch, clock: Clock = now_ms) -> None:
-        self._fetch = fetch
+    def __init__(
+        self, *, fetch: Fetch, query: Query = _no_query, notaries: Sequence[str] = (), clock: Clock = now_ms
+    ) -> None:
+        """`fetch` asks servers, `query` asks those named `notaries` about servers that do not answer."""
         self._clock = clock
         self._cache: TtlCache[tuple[KnownKey, ...]] = TtlCache(
             max_entries=MAX_CACHED_SERVERS, clock=lambda: clock() / 1000
         )
-        self._slots = BoundedSemaphore(MAX_REQUESTS_WAITING)
+        self._request_slots = BoundedSemaphore(MAX_REQUESTS_WAITING)
+        self._stranger_slots = BoundedSemaphore(MAX_STRANGERS_WAITING)
+        self._asker = Asker(
+            fetch=fetch, notaries=Notaries(notaries, query=query, keys=self._notary_keys, clock=clock), clock=clock
+        )
 
     def event_keys(
         self, wanted: Iterable[tuple[str, str, int]], *, seconds: float = WAIT_SECONDS
@@ -94,10 +90,12 @@ class Keyring:
             }
 
         known = self._look_up(
-            {server for server, _, _ in remote}, lacking, lambda servers: self._ask(servers, seconds=seconds)
+            {server for server, _, _ in remote},
+            lacking,
+            partial(self._asker.ask, seconds=seconds, patience=leases.FOR_EVENTS, with_notaries=True),
         )
         if len(remote) < len(triples):
-            known[settings.SERVER_NAME] = (_own_key(),)
+            known[settings.SERVER_NAME] = _own_keys()
         found: dict[tuple[str, str], list[VerifyKey]] = {}
         for server, key_id in {(server, key_id) for server, key_id, _ in triples}:
             keys = [item.key for item in known.get(server, ()) if item.key_id == key_id]
@@ -109,9 +107,29 @@ class Keyring:
         """The key for a request by `server`: listed as current by its last answer, unexpired at `now_ms`
         (milliseconds). Empty if there is none. RuntimeError inside of a transaction."""
         if server == settings.SERVER_NAME:
-            own = _own_key()
-            return [own.key] if own.key_id == key_id else []
+            return [own.key for own in _own_keys() if own.current and own.key_id == key_id]
+        ask = partial(self._ask_in_turn, self._request_slots, patience=leases.FOR_REQUESTS)
+        return self._current_keys(server, key_id, now_ms, ask)
 
+    def refresh(self, servers: set[str], *, patience: Patience) -> None:
+        """Ask servers anew, whatever is known of them, as soon as `patience` allows. RuntimeError inside of a
+        transaction."""
+        if servers:
+            self._asker.ask(servers, seconds=WAIT_SECONDS, patience=patience)
+            self._load(servers)
+
+    def refresh_for_strangers(self, servers: set[str]) -> None:
+        """As `refresh`, but never in more than a few threads: others return at once or after a second."""
+        if servers:
+            self._ask_in_turn(self._stranger_slots, servers, patience=leases.FOR_STRANGERS)
+            self._load(servers)
+
+    def _notary_keys(self, notary: str, key_id: str) -> list[VerifyKey]:
+        """The key of a notary, which it must have told us itself, and in use now."""
+        ask = partial(self._asker.ask, seconds=WAIT_SECONDS, patience=leases.FOR_EVENTS)
+        return self._current_keys(notary, key_id, self._clock(), ask)
+
+    def _current_keys(self, server: str, key_id: str, now_ms: int, ask: Callable[[set[str]], None]) -> list[VerifyKey]:
         def usable(known: Known) -> list[VerifyKey]:
             keys = [item.key for item in known.get(server, ()) if item.current and item.key_id == key_id]
             return [key for key in keys if key.valid_until_ts > now_ms]
@@ -119,7 +137,7 @@ class Keyring:
         def lacking(known: Known) -> set[str]:
             return set() if usable(known) else {server}
 
-        return usable(self._look_up({server}, lacking, self._ask_for_request))
+        return usable(self._look_up({server}, lacking, ask))
 
     def _look_up(
         self, servers: set[str], lacking: Callable[[Known], set[str]], ask: Callable[[set[str]], None]
@@ -139,61 +157,37 @@ class Keyring:
             self._cache.put(server, keys, ttl=CACHE_SECONDS)
         return loaded
 
-    def _ask_for_request(self, servers: set[str]) -> None:
-        if self._slots.acquire(timeout=SLOT_SECONDS):
+    def _ask_in_turn(self, slots: BoundedSemaphore, servers: set[str], *, patience: Patience) -> None:
+        if slots.acquire(timeout=SLOT_SECONDS):
             try:
-                self._ask(servers, seconds=WAIT_SECONDS, max_backoff_ms=MAX_REQUEST_BACKOFF_MS)
+                self._asker.ask(servers, seconds=WAIT_SECONDS, patience=patience)
             finally:
-                self._slots.release()
-
-    def _ask(self, servers: set[str], *, seconds: float, max_backoff_ms: int = leases.MAX_BACKOFF_MS) -> None:
-        """Ask those of `servers` that may be asked now, and wait for those that others are asking.
-
-        The database is only used in the calling thread, the network only in others.
-        """
-        deadline = time.monotonic() + seconds
-        queue, asked_by_others = deque(sorted(servers)), set()
-        running: dict[Future[bytes], leases.Lease] = {}
-        with ThreadPoolExecutor(max_workers=min(len(servers), MAX_PARALLEL)) as pool:
-            while queue or running:
-                while queue and len(running) < MAX_PARALLEL:
-                    server = queue.popleft()
-                    lease = leases.take(server, now_ms=self._clock(), max_backoff_ms=max_backoff_ms)
-                    if isinstance(lease, leases.Lease):
-                        running[pool.submit(self._fetch, server)] = lease
-                    elif lease is leases.Refusal.BUSY:
-                        asked_by_others.add(server)
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._record(running.pop(future), future)
-                if time.monotonic() > deadline:
-                    queue.clear()
-        while time.monotonic() < deadline and leases.held(asked_by_others, now_ms=self._clock()):
-            time.sleep(POLL_SECONDS)
-
-    def _record(self, lease: leases.Lease, outcome: Future[bytes]) -> None:
-        """Store what a server answered, or that it did not; either way it may be asked again after a while."""
-        now = self._clock()
-        try:
-            answer = parse_server_keys(outcome.result(), server=lease.server, now_ms=now)
-            with transaction.atomic():
-                if leases.finish(lease, now_ms=now):
-                    history.store(answer, now_ms=now)
-        except (ProtocolError, TransportError) as error:
-            leases.finish(lease, now_ms=now, error=error.reason)
-            logger.info("no keys from %s: %s", lease.server, error.reason)
+                slots.release()
 
 
-def _own_key() -> KnownKey:
-    """Our own key, which is valid for whatever we signed."""
-    key = local.signing_key()
-    return KnownKey(key.key_id, VerifyKey.from_bytes(key.public_key, valid_until_ts=MAX_SAFE_INTEGER), current=True)
+def _own_keys() -> tuple[KnownKey, ...]:
+    """Our own keys: the current one is valid for whatever we sign, an old one for what it signed in its time."""
+    own = local.own_keys()
+    old = [
+        KnownKey(
+            key.key_id,
+            VerifyKey.from_bytes(key.public_key, valid_until_ts=key.expired_ts, expired_ts=key.expired_ts),
+            current=False,
+        )
+        for key in own.old
+    ]
+    signing = VerifyKey.from_bytes(own.signing.public_key, valid_until_ts=MAX_SAFE_INTEGER)
+    return KnownKey(own.signing.key_id, signing, current=True), *old
 
 
 @cache
 def keyring() -> Keyring:
     """The keyring of this process."""
-    return Keyring(fetch=lambda server: fetch_server_keys(server, client=http_client()))
+    return Keyring(
+        fetch=lambda server: fetch_server_keys(server, client=http_client()),
+        query=lambda notary, servers, seconds: query_notary(notary, servers, seconds, client=http_client()),
+        notaries=settings.NOTARIES,
+    )
 
 
 def event_keys(

@@ -18,17 +18,47 @@ from keys.models import KeyFetch
 LEASE_MS = 15_000
 """Longer than a request can take (`fetchers.FETCH_SECONDS`), with time to store its answer."""
 
-PAUSE_MS = 10_000
-"""After a usable answer. A key that a server took into use since then is unknown to us for as long."""
-
-FIRST_BACKOFF_MS = 5_000
-"""After the first failure, doubled with each further one. Servers restart, so it begins short."""
-
-MAX_BACKOFF_MS = 3600 * 1000
-"""The longest pause, whatever the number of failures."""
+NOTARIES_LEASE_MS = 45_000
+"""Longer than it can take until notaries have answered: they are asked when all servers of a caller have had their
+turn (two times `keyring.WAIT_SECONDS`), for their own keys too (`fetchers.FETCH_SECONDS`), and then for the others'
+(`notaries.NOTARIES_SECONDS`)."""
 
 KEPT_MS = 24 * 3600 * 1000
 """How long it is remembered that a server was asked: longer than any pause."""
+
+HOUR_MS = 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a server is left alone, in milliseconds: after a usable answer, after the first failure, which is
+    doubled with each further one, and at most."""
+
+    after_answer_ms: int
+    after_failure_ms: int
+    at_most_ms: int
+
+    def pause(self, failures: int) -> timedelta:
+        """After this many failures in a row."""
+        if not failures:
+            return timedelta(milliseconds=self.after_answer_ms)
+        doublings = min(failures - 1, 20)  # far above any maximum; bounds the power
+        return timedelta(milliseconds=min(self.after_failure_ms * 2**doublings, self.at_most_ms))
+
+
+FOR_EVENTS = Patience(after_answer_ms=10_000, after_failure_ms=5_000, at_most_ms=HOUR_MS)
+"""A key that a server took into use since its last answer is unknown to us for ten seconds. Servers restart, so after
+a failure the pause begins short."""
+
+FOR_REQUESTS = Patience(after_answer_ms=10_000, after_failure_ms=5_000, at_most_ms=60_000)
+"""Who sends us requests is probably up: a peer that was away is recognised again within a minute."""
+
+FOR_STRANGERS = Patience(after_answer_ms=60_000, after_failure_ms=HOUR_MS, at_most_ms=HOUR_MS)
+"""For notary queries, which anybody may make about any name: a name that does not answer is left alone for an hour
+(decision 105)."""
+
+FOR_OPERATOR = Patience(after_answer_ms=0, after_failure_ms=0, at_most_ms=0)
+"""An operator who asks again has a reason to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +76,18 @@ class Refusal(Enum):
     NOT_DUE = "the server was asked not long ago"
 
 
-def take(server: str, *, now_ms: int, max_backoff_ms: int = MAX_BACKOFF_MS) -> Lease | Refusal:
+def take(server: str, *, now_ms: int, patience: Patience = FOR_EVENTS) -> Lease | Refusal:
     """The lease of `server`, if nobody has it and the server may be asked again at `now_ms` (milliseconds).
 
     Raises RuntimeError inside of a transaction, where the lease would stay unseen and the network would be waited
     for with locks held.
     """
     known = KeyFetch.objects.filter(server=server).first()
-    if known and (refusal := _refusal(known, now_ms, max_backoff_ms)):
+    if known and (refusal := _refusal(known, now_ms, patience)):
         return refusal  # without locking anything: it is what most callers find when a server is down
     with transaction.atomic(durable=True):
         row, _ = KeyFetch.objects.select_for_update().get_or_create(server=server)
-        if refusal := _refusal(row, now_ms, max_backoff_ms):
+        if refusal := _refusal(row, now_ms, patience):
             return refusal
         lease = Lease(server, now_ms + LEASE_MS)
         row.asked_at, row.lease_until = at(now_ms), at(lease.until_ms)
@@ -71,9 +101,26 @@ def finish(lease: Lease, *, now_ms: int, error: str = "") -> bool:
     False if it ran out and another took it: then that one's answer is the later, and ours must not be stored. After
     True, the row stays locked to the end of the caller's transaction, and other answers of the server wait for it.
     """
-    mine = KeyFetch.objects.filter(server=lease.server, lease_until=at(lease.until_ms))
-    failures = F("failures") + 1 if error else 0
-    return mine.update(asked_at=at(now_ms), lease_until=None, failures=failures, last_error=error) == 1
+    return _update(lease, asked_at=at(now_ms), lease_until=None, **_outcome(error))
+
+
+def hold_on(lease: Lease, *, now_ms: int, error: str) -> Lease | None:
+    """Record that the server did not answer, but keep the lease while notaries are asked instead, so that others who
+    need the keys wait. None if it ran out and another took it."""
+    longer = Lease(lease.server, now_ms + NOTARIES_LEASE_MS)
+    held_on = _update(lease, asked_at=at(now_ms), lease_until=at(longer.until_ms), **_outcome(error))
+    return longer if held_on else None
+
+
+def release(lease: Lease) -> bool:
+    """Give back a lease that was held on to. Otherwise as `finish`."""
+    return _update(lease, lease_until=None)
+
+
+def due(servers: set[str], *, now_ms: int, patience: Patience) -> set[str]:
+    """Those of these servers for which `take` would not answer that they were asked not long ago."""
+    rows = KeyFetch.objects.filter(server__in=servers)
+    return servers - {row.server for row in rows if _refusal(row, now_ms, patience) is Refusal.NOT_DUE}
 
 
 def held(servers: set[str], *, now_ms: int) -> bool:
@@ -90,19 +137,20 @@ def prune(*, now_ms: int) -> int:
     return deleted
 
 
-def _refusal(row: KeyFetch, now_ms: int, max_backoff_ms: int) -> Refusal | None:
+def _outcome(error: str) -> dict[str, object]:
+    return {"failures": F("failures") + 1 if error else 0, "last_error": error}
+
+
+def _update(lease: Lease, **columns: object) -> bool:
+    mine = KeyFetch.objects.filter(server=lease.server, lease_until=at(lease.until_ms))
+    return mine.update(**columns) == 1
+
+
+def _refusal(row: KeyFetch, now_ms: int, patience: Patience) -> Refusal | None:
     now = at(now_ms)
     if row.lease_until:
         # One that ran out was never given back: who held it is gone, and how the server is nobody knows.
         return Refusal.BUSY if row.lease_until > now else None
-    if row.asked_at and row.asked_at + _pause(row.failures, max_backoff_ms) > now:
+    if row.asked_at and row.asked_at + patience.pause(row.failures) > now:
         return Refusal.NOT_DUE
     return None
-
-
-def _pause(failures: int, max_backoff_ms: int) -> timedelta:
-    """How long a server is left alone after this many failures in a row."""
-    if not failures:
-        return timedelta(milliseconds=PAUSE_MS)
-    doublings = min(failures - 1, 20)  # far above any maximum; bounds the power
-    return timedelta(milliseconds=min(FIRST_BACKOFF_MS * 2**doublings, max_backoff_ms))

@@ -11,6 +11,7 @@ class KeyResponse(models.Model):
 
     server = models.TextField()
     json = models.TextField(db_comment="canonical JSON, which its signatures are about")
+    notary = models.TextField(blank=True, default="", db_comment="who passed it on; empty: the server itself sent it")
     fetched_at = models.DateTimeField()
 
     class Meta:
@@ -21,15 +22,17 @@ class KeyResponse(models.Model):
 
 
 class ServerKey(models.Model):
-    """A public key of another server, as the server itself published it.
+    """A public key of another server, as the server itself published it or as a notary says that it did.
 
     Never overwritten but for its validity: old events need old keys, and a key id that suddenly means
-    another key is a second row (decision 103).
+    another key is a second row (decision 103). What a notary says has rows of its own, which are never current
+    and so never good for a request (decision 68).
     """
 
     server = models.TextField()
     key_id = models.TextField()
     public_key = models.BinaryField(max_length=32)
+    notary = models.TextField(blank=True, default="", db_comment="who vouches for it; empty: the server itself")
     valid_until_ts = models.BigIntegerField(db_comment="ms; the lesser of what was published and a week from fetching")
     expired_ts = models.BigIntegerField(null=True, blank=True, db_comment="ms; set for a key under old_verify_keys")
     current = models.BooleanField(db_comment="whether the last answer of the server listed it under verify_keys")
@@ -40,13 +43,18 @@ class ServerKey(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["server", "key_id", "public_key"], name="key_once"),
+            models.UniqueConstraint(fields=["server", "key_id", "public_key", "notary"], name="key_once_per_source"),
             models.UniqueConstraint(
                 fields=["server", "key_id"], condition=Q(current=True), name="key_one_current_per_id"
             ),
             models.CheckConstraint(
                 condition=Q(current=False) | Q(expired_ts__isnull=True), name="key_current_is_not_expired"
             ),
+            models.CheckConstraint(condition=Q(current=False) | Q(notary=""), name="key_of_a_notary_is_not_current"),
+        ]
+        permissions: ClassVar = [
+            ("rotate_signing_key", "Can let a new key sign for this server"),
+            ("refetch_keys", "Can ask servers for their keys again"),
         ]
 
     def __str__(self) -> str:

@@ -1,9 +1,14 @@
-"""Routes of the app, below /_matrix/key/v2/."""
+"""Routes of the app, below /_matrix/key/v2/.
 
-from django.urls import path
+The server name is matched percent-encoded, as it stood in the request (decision 70).
+"""
 
-from keys.views import ServerKeysView
+from django.urls import re_path
+
+from keys.views import BulkQueryView, QueryView, ServerKeysView
 
 urlpatterns = [
-    path("server", ServerKeysView.as_view()),
+    re_path(r"^server\Z", ServerKeysView.as_view()),
+    re_path(r"^query/(?P<server_name>[^/]+)\Z", QueryView.as_view()),
+    re_path(r"^query\Z", BulkQueryView.as_view()),
 ]

@@ -9,6 +9,11 @@ import secrets
 from pathlib import Path
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from linmatrix.protocol.errors import Malformed
+from linmatrix.protocol.identifiers import parse_server_name
+from linmatrix.transport.overrides import split_overrides
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -44,11 +49,31 @@ DEFAULT_ROOM_VERSION = env.str(
 # Whether local users exist whom nobody has entered: the provider's own directory decides then.
 OPEN_LOCALPARTS = env.bool("LINMATRIX_OPEN_LOCALPARTS", default=True)
 
+# Servers whose invites reach our users, and servers whose do not, as globs; the second list comes first.
+INVITE_ALLOW: list[str] = env.list("LINMATRIX_INVITE_ALLOW", default=["*"])
+INVITE_DENY: list[str] = env.list("LINMATRIX_INVITE_DENY", default=[])
+
 # How other servers are reached.
 ALLOW_PRIVATE_ADDRESSES = env.bool("LINMATRIX_ALLOW_PRIVATE_ADDRESSES", default=False)
 CA_FILE: str | None = env.str("LINMATRIX_CA_FILE", default="") or None
+# Where servers are, against what DNS says: peer.localhost:3500=http://127.0.0.1:3500,other.example=https://10.0.0.5:8448
+# For development. Nothing else lets a request go out without TLS.
+try:
+    SERVER_OVERRIDES: dict[str, str] = split_overrides(env.str("LINMATRIX_SERVER_OVERRIDES", default=""))
+except ValueError as _error:
+    raise ImproperlyConfigured(f"LINMATRIX_SERVER_OVERRIDES: {_error}") from None
+# The name that /.well-known/matrix/server tells others to use in place of ours; empty for none.
+WELL_KNOWN_SERVER: str = env.str("LINMATRIX_WELL_KNOWN_SERVER", default="")
+try:
+    if WELL_KNOWN_SERVER:
+        parse_server_name(WELL_KNOWN_SERVER)
+except Malformed as _error:
+    raise ImproperlyConfigured(f"LINMATRIX_WELL_KNOWN_SERVER: {_error.reason}") from None
 # Seconds that a peer has to acknowledge a transaction. A worker that dies holds its peer up for half as long again.
 SEND_TIMEOUT: float = env.float("LINMATRIX_SEND_TIMEOUT", default=60.0)
+
+# Servers that are asked for the keys of those that cannot be reached: their word counts for events, never for requests.
+NOTARIES: list[str] = env.list("LINMATRIX_NOTARIES", default=[])
 
 # X-Matrix names the destination; Host takes no part in deciding who we are.
 ALLOWED_HOSTS = env.list("LINMATRIX_ALLOWED_HOSTS", default=["*"])
@@ -109,13 +134,15 @@ for _database in DATABASES.values():
         **_database.get("OPTIONS", {}),
         # One pool per process, shared by its threads; a request takes a connection and gives it back.
         "pool": {"min_size": 1, "max_size": env.int("LINMATRIX_DATABASE_POOL", default=20), "timeout": 10},
-        # A stuck transaction must neither hold a room's lock for ever nor wait for one without end.
         # Executions after which a connection has PostgreSQL prepare a statement of `linmatrix.prepared`.
         "prepare_threshold": 5,
+        # A stuck transaction must neither hold a room's lock for ever nor wait for one without end.
         "options": "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
     }
 
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+# Changes to how often a server may ask, by endpoint: {"event": [per second, at once], "backfill": null}.
+RATE_LIMITS: dict[str, list[float] | None] = env.json("LINMATRIX_RATE_LIMITS", default={})
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True

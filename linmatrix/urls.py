@@ -4,6 +4,8 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
+from linmatrix.well_known import WellKnownServerView
+
 admin.site.site_header = "linmatrix"
 admin.site.site_title = "linmatrix"
 admin.site.index_title = settings.SERVER_NAME
@@ -11,6 +13,7 @@ admin.site.index_title = settings.SERVER_NAME
 urlpatterns = [
     path("_matrix/key/v2/", include("keys.urls")),
     path("_matrix/federation/", include("federation.urls")),
+    path(".well-known/matrix/server", WellKnownServerView.as_view()),
     path("admin/", admin.site.urls),
 ]
 handler404 = "federation.errors.not_found"

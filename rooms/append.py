@@ -19,12 +19,14 @@ from typing import Any
 from django.db import connection, transaction
 
 from linmatrix import prepared
-from linmatrix.protocol.auth_events import needed_state
+from linmatrix.protocol.auth_events import read_state
 from linmatrix.protocol.events import Pdu
 from linmatrix.protocol.identifiers import domain_of
+from linmatrix.protocol.server_acl import SERVER_ACL
 from linmatrix.protocol.state import CREATE, StateEvent, StateKey, membership
 from rooms.audience import AudienceChanges
 from rooms.models import Event, Room, StateEntry
+from rooms.redactions import Redactions
 from rooms.signals import events_appended
 from rooms.state_events import state_event, state_events
 
@@ -57,6 +59,7 @@ class Line:
         self._rows: list[_Row] = []
         self._state_rows: list[tuple[StateKey, str, int]] = []
         self._audience = AudienceChanges()
+        self._redactions = Redactions()
         self._first_position = room.head_position + 1
 
     @property
@@ -68,9 +71,9 @@ class Line:
     def load_state(self, keys: Iterable[StateKey]) -> None:
         """Load the current entries of these state keys into `state`, where they are not yet.
 
-        The create event always comes along.
+        The create event and the server ACL always come along: every event is checked against them.
         """
-        wanted = [key for key in {CREATE, *keys} if key not in self.state]
+        wanted = [key for key in {CREATE, SERVER_ACL, *keys} if key not in self.state]
         rows = prepared.execute(
             "SELECT entry.type, entry.state_key, entry.event_id FROM rooms_stateentry entry"
             " JOIN unnest(%s::text[], %s::text[]) AS wanted (type, state_key)"
@@ -87,7 +90,7 @@ class Line:
         self.load_state(
             key
             for event in events
-            for key in needed_state(
+            for key in read_state(
                 type=event["type"],
                 state_key=event.get("state_key"),
                 sender=event["sender"],
@@ -114,8 +117,10 @@ class Line:
         self.room.head_event_id = pdu.event_id
         position = self.room.head_position
         self._rows.append(_Row(pdu, position, verdict, reason))
-        if "state_key" in pdu.event and verdict in ACCEPTED:
-            self._advance_state(pdu, position)
+        if verdict in ACCEPTED:
+            self._redactions.record(self.room, pdu, state=self.state)
+            if "state_key" in pdu.event:
+                self._advance_state(pdu, position)
         return position
 
     def _advance_state(self, pdu: Pdu, position: int) -> None:
@@ -138,6 +143,7 @@ class Line:
         )
         self._write_state()
         self._audience.write(self.room)
+        self._redactions.write(self.room, [row.pdu.event_id for row in self._rows])
         prepared.execute(
             "UPDATE rooms_room SET head_position = %s, head_event_id = %s WHERE room_id = %s",
             [self.room.head_position, self.room.head_event_id, self.room.room_id],

@@ -3,13 +3,22 @@
 An event's audience are the servers that were in the room before or after it (decision 81). Memberships
 change the count of their user's server; the first joined user begins a stay, and the last one who leaves
 ends it. Counting keeps an append independent of the number of members.
+
+A server outside of the room whose user was invited or knocked is told when that ends (decision 82). It gets a
+stay of that one event: begun and ended by it, with nobody joined. Delivery needs to know no more, and no other
+stay looks like it, since one cannot join and leave by the same event.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from django.conf import settings
+
 from linmatrix import prepared
 from rooms.models import Room, RoomServer
+
+WAITING, ENDED = frozenset(("invite", "knock")), frozenset(("leave", "ban"))
+"""Memberships of users whose server waits for an answer, or we for theirs; and those that end the waiting."""
 
 
 @dataclass
@@ -21,7 +30,7 @@ class AudienceChanges:
     def record(self, *, server: str, before: str, after: str, position: int) -> None:
         """Note that a user of `server` went from one membership to another at `position`."""
         difference = (after == "join") - (before == "join")
-        if difference:
+        if difference or (before in WAITING and after in ENDED):
             self._changes[server].append((position, difference))
 
     def write(self, room: Room) -> None:
@@ -35,6 +44,8 @@ class AudienceChanges:
         for server, changes in sorted(self._changes.items()):
             stay = stays.get(server)
             for position, difference in changes:
+                if stay is None and not difference and not _is_told(room, server):
+                    continue
                 stay = _changed(stay, room=room, server=server, position=position, difference=difference)
                 if stay.left_position is not None:
                     _save(stay)
@@ -44,9 +55,14 @@ class AudienceChanges:
         self._changes.clear()
 
 
+def _is_told(room: Room, server: str) -> bool:
+    """Whether `server`, which is not in the room, is one to send events to: hubs send, and not to themselves."""
+    return room.role == Room.Role.HUB and server != settings.SERVER_NAME
+
+
 def _changed(stay: RoomServer | None, *, room: Room, server: str, position: int, difference: int) -> RoomServer:
     if stay is None:
-        # The join that begins the stay is the first event the server is sent: its echo.
+        # The event that begins the stay is the first that the server is sent: the join's echo, or all there is.
         stay = RoomServer(
             room=room, server=server, joined_position=position, sent_position=position - 1, joined_users=0
         )

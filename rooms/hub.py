@@ -19,6 +19,7 @@ from linmatrix.protocol.completion import complete, new_event
 from linmatrix.protocol.errors import ProtocolError, Rejected, TooLarge, WrongHub
 from linmatrix.protocol.events import Lpdu, Pdu
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
+from rooms import server_acl
 from rooms.append import Line, open_line
 from rooms.joint import Joint
 
@@ -117,6 +118,7 @@ def authorize(line: Line, event: dict[str, Any]) -> None:
         previous_is_create=line.follows_create,
         auth_events=None,
     )
+    server_acl.check_event(event, state=line.state)
 
 
 def append_own(room_id: str, events: Sequence[dict[str, Any]], *, now: datetime) -> list[Pdu]:

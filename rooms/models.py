@@ -9,7 +9,8 @@ with room for the history before (`rooms.participant`).
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.functions import StrIndex, Substr
 
 
 class Room(models.Model):
@@ -110,10 +111,39 @@ class StateEntry(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["room", "position"], name="state_by_position"),
             models.Index(fields=["room", "replaced_at", "position"], name="state_by_replacement"),
+            # What a server that is not in the room had to do with it: invites and knocks of its users.
+            models.Index(
+                "room",
+                Substr("state_key", StrIndex("state_key", Value(":")) + 1),
+                "position",
+                condition=Q(type="m.room.member"),
+                name="state_members_by_server",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.type} {self.state_key}"
+
+
+class Redaction(models.Model):
+    """A redaction in a room's line and the event that it names, which we may not have yet (`rooms.redactions`)."""
+
+    room = models.ForeignKey(Room, on_delete=models.PROTECT, related_name="+", db_index=False)
+    event_id = models.TextField(db_comment="the redaction")
+    sender = models.TextField()
+    redacts = models.TextField(db_comment="the event that it names")
+    for_all = models.BooleanField(db_comment="whether its sender may redact what users of other servers sent")
+    applied = models.BooleanField(default=False)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["room", "event_id"], name="redaction_once")]
+        indexes: ClassVar = [
+            # What waits for an event.
+            models.Index(fields=["room", "redacts"], condition=Q(applied=False), name="redaction_by_target"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} of {self.redacts}"
 
 
 class RoomServer(models.Model):
@@ -163,13 +193,16 @@ class LocalUser(models.Model):
     localpart = models.TextField(primary_key=True)
     display_name = models.TextField(default="", blank=True)
     deactivated = models.BooleanField(default=False)
+    refuses_invites = models.BooleanField(
+        "refuses invites", default=False, db_comment="invites by users of other servers are refused"
+    )
 
     def __str__(self) -> str:
         return self.localpart
 
 
 class PendingInvite(models.Model):
-    """An invite of a local user to a room that we do not take part in.
+    """An invite or a knock of a local user: membership in a room that we do not take part in.
 
     For showing and for answering it; nothing in it is trusted when the room's events are checked.
     """
@@ -232,14 +265,22 @@ class Finding(models.Model):
         EDIT = "edit", "content does not match its hash"
         REPLAY = "replay", "an LPDU was used twice"
         FORK = "fork", "an event does not follow the last one"
+        EQUIVOCATION = "equivocation", "history other than what was sent before"
         REJECTED = "rejected", "an event that the authorization rules refuse"
+        CITATION = "citation", "auth events other than the current ones"
+        STATE = "state", "state in the answer to a join that does not hold"
+        INVALID = "invalid", "an event in the line that is none"
+        UNVERIFIABLE = "unverifiable", "an event in the line whose keys cannot be had"
         GAP = "gap", "history that the hub does not give"
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="findings", db_index=False)
     server = models.TextField(db_comment="the server at fault")
     kind = models.TextField(choices=Kind.choices)
     event_id = models.TextField(default="", blank=True)
-    evidence = models.TextField(db_comment="what was received, and why it is wrong")
+    evidence = models.TextField(db_comment="why it is wrong, and from the second line on the events as a JSON list")
+    predecessor = models.TextField(
+        default="", blank=True, db_comment="of an event that is passed over in the line: the one before it"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

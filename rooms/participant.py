@@ -1,32 +1,31 @@
 """Taking part in a room that another server hosts: its line as the hub sends it, checked again.
 
-Draft section "Receiving Events/PDUs"; decisions 38 to 42, 83, 92. A participant does not decide what the
+Draft section "Receiving Events/PDUs"; decisions 38 to 43, 83, 92. A participant does not decide what the
 line is, the hub does; it checks every event with the same rules. What fails keeps its place in the line,
-takes no effect, and becomes a `Finding`.
+takes no effect, and becomes a finding about the hub (`rooms.findings`).
 
 Our positions need not be the hub's. A stay begins at a position well above what we have, and the history
-before it, fetched afterwards, fills the positions below it downwards (`insert_history`).
+before it, fetched afterwards, fills the positions below it downwards (`rooms.history`).
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db import transaction
 
 from linmatrix.protocol import auth_rules
-from linmatrix.protocol.auth_events import AuthorizedEvent, CitedEvent
+from linmatrix.protocol.auth_events import AuthorizedEvent, CitedEvent, select_auth_events
 from linmatrix.protocol.errors import Rejected
 from linmatrix.protocol.events import Pdu
-from linmatrix.protocol.identifiers import domain_of
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
-from linmatrix.protocol.state import State, StateKey
-from rooms.append import Line, close_state, insert_events, open_line
-from rooms.models import Event, Finding, Gap, PendingJoin, Room, RoomServer, StateEntry
-from rooms.state_events import state_event
-
-HISTORY_POSITIONS = 2**32
-"""Positions kept free before a stay for the history that precedes it; no room has had as many events."""
+from linmatrix.protocol.state import CREATE, State, StateEvent
+from rooms.adoption import adopt_state
+from rooms.append import ACCEPTED, Line, open_line
+from rooms.findings import Findings, one_line, passed_over
+from rooms.join_answer import CheckedAnswer, check_answer
+from rooms.models import Event, Finding, PendingJoin, Room
+from rooms.state_events import state_events
 
 JOIN_LEASE = timedelta(seconds=90)
 """How long a join may take before the room's events are no longer held up for it: the timeout of its two
@@ -58,43 +57,133 @@ def append_pdus(room_id: str, pdus: Sequence[Pdu], *, now: datetime) -> list[str
     Raises `Predecessor`, with nothing changed, when one's predecessor is unknown; `Room.DoesNotExist`.
     """
     with open_line(room_id, now=now) as line:
-        stored = _stored(pdu.event_id for pdu in pdus)
-        known = known_events(room_id, _predecessors(pdus))
-        known_lpdus = line.known_lpdus([pdu.lpdu_id for pdu in pdus if pdu.lpdu_id])
-        cited = _cited_events([event_id for pdu in pdus for event_id in pdu.event["auth_events"]])
-        line.load_state_for(pdu.event for pdu in pdus)
-        appended: list[str] = []
-        for pdu in pdus:
-            if pdu.event_id in stored:
-                continue
-            if pdu.event["prev_events"] and not known.intersection(pdu.event["prev_events"]):
-                raise Predecessor(pdu)
-            _append_one(line, pdu, known_lpdus, cited)
-            stored.add(pdu.event_id)
-            known.add(pdu.event_id)
-            cited[pdu.event_id] = _cited(pdu)
-            appended.append(pdu.event_id)
+        appending = _Appending(line, pdus)
+        appended = [pdu.event_id for pdu in pdus if appending.append(pdu)]
+        appending.findings.write()
     return appended
 
 
-def _append_one(line: Line, pdu: Pdu, known_lpdus: dict[str, str], cited: dict[str, CitedEvent]) -> None:
-    _note_fork(line.room, pdu)
-    if pdu.redacted:
-        _find(line.room, Finding.Kind.EDIT, pdu, "the content does not match its hash")
-    if pdu.lpdu_id in known_lpdus:
-        reason = f"its LPDU was used before, in {known_lpdus[pdu.lpdu_id]}"
-        _find(line.room, Finding.Kind.REPLAY, pdu, reason)
-        line.append(_without_lpdu_id(pdu), verdict=Event.Verdict.REJECTED, reason=reason)
-        return
-    try:
-        authorize(pdu, state=line.state, version=line.room.version, follows_create=line.follows_create, cited=cited)
-    except Rejected as refusal:
-        _find(line.room, Finding.Kind.REJECTED, pdu, str(refusal))
-        line.append(pdu, verdict=Event.Verdict.REJECTED, reason=str(refusal))
-    else:
-        line.append(pdu)
-    if pdu.lpdu_id:
-        known_lpdus[pdu.lpdu_id] = pdu.event_id
+class _Appending:
+    """A run of events from the hub that are appended together, and what is known beforehand."""
+
+    def __init__(self, line: Line, pdus: Sequence[Pdu]) -> None:
+        self.line = line
+        self.findings = Findings(line.room, {pdu.event_id: pdu for pdu in pdus})
+        self._stored = _stored(pdu.event_id for pdu in pdus)
+        self._known = known_events(line.room.room_id, _predecessors(pdus))
+        self._known_lpdus = line.known_lpdus([pdu.lpdu_id for pdu in pdus if pdu.lpdu_id])
+        self._cited = _cited_events([event_id for pdu in pdus for event_id in pdu.event["auth_events"]])
+        self._order = [line.room.head_event_id]
+        line.load_state_for(pdu.event for pdu in pdus)
+
+    def append(self, pdu: Pdu) -> bool:
+        """Append one event, whatever is thought of it; False when it is stored already. Raises `Predecessor`."""
+        if pdu.event_id in self._stored:
+            return False
+        self._note_fork(pdu, self._follows(pdu))
+        if pdu.redacted:
+            note_edit(self.findings, pdu)
+        verdict, reason = self._verdict(pdu)
+        if pdu.lpdu_id in self._known_lpdus:
+            self.line.append(replace(pdu, lpdu_id=None), verdict=verdict, reason=reason)
+        else:
+            self.line.append(pdu, verdict=verdict, reason=reason)
+        if pdu.lpdu_id:
+            self._known_lpdus.setdefault(pdu.lpdu_id, pdu.event_id)
+        self._stored.add(pdu.event_id)
+        self._known.add(pdu.event_id)
+        self._order.append(pdu.event_id)
+        self._cited[pdu.event_id] = CitedEvent(pdu.event["room_id"], pdu.event["type"], pdu.event.get("state_key"))
+        return True
+
+    def _follows(self, pdu: Pdu) -> list[str]:
+        """The events of our line that an event follows, those that were passed over left out."""
+        named: list[str] = pdu.event["prev_events"]
+        found = [event_id for event_id in named if event_id in self._known]
+        if found or not named:
+            return found
+        if before := self._before_passed_over(named[0]):
+            return [before]
+        raise Predecessor(pdu)
+
+    def _before_passed_over(self, event_id: str) -> str:
+        """The last event of our line before one that was passed over, '' when there is something missing between."""
+        room_id = self.line.room.room_id
+        while event_id:
+            event_id = passed_over(room_id, [event_id], now=self.line.now).get(event_id, "")
+            if event_id in self._known or known_events(room_id, [event_id]):
+                return event_id
+        return ""
+
+    def _verdict(self, pdu: Pdu) -> tuple[str, str]:
+        """What we think of an event that is next, and why; '' when it is accepted."""
+        state = self.line.state
+        if pdu.lpdu_id in self._known_lpdus:
+            first = self._known_lpdus[pdu.lpdu_id]
+            reason = f"its LPDU was used before, in {first}"
+            self.findings.add(Finding.Kind.REPLAY, pdu, reason, related=[first])
+            return Event.Verdict.REJECTED, reason
+        version, follows_create = self.line.room.version, self.line.follows_create
+        selected = _selected(pdu, state)
+        try:
+            authorize(pdu, state=state, version=version, follows_create=follows_create, cited=self._cited)
+        except Rejected as refusal:
+            self.findings.add(Finding.Kind.REJECTED, pdu, str(refusal), related=selected)
+            return Event.Verdict.REJECTED, one_line(str(refusal))
+        self._note_citation(pdu, selected)
+        return "", ""
+
+    def _note_fork(self, pdu: Pdu, follows: list[str]) -> None:
+        """Record that the event does not follow our last one alone, which an honest hub's events do (decision 83).
+
+        The evidence is the event that we have after the same predecessor: the hub has signed both.
+        """
+        head = self._order[-1]
+        if len(pdu.event["prev_events"]) == len(follows) and follows == ([head] if head else []):
+            return
+        reason = f"it follows other events than {head}"
+        self.findings.add(Finding.Kind.FORK, pdu, reason, related=filter(None, map(self._successor, follows)))
+
+    def _successor(self, event_id: str) -> str:
+        """The event after one of our line, '' for the last."""
+        if event_id in self._order:
+            return next(iter(self._order[self._order.index(event_id) + 1 :]), "")
+        line = Event.objects.filter(room=self.line.room)
+        position = line.values_list("position", flat=True).get(event_id=event_id)
+        after = line.filter(position__gt=position).order_by("position").values_list("event_id", flat=True)
+        return after.first() or ""
+
+    def _note_citation(self, pdu: Pdu, selected: list[str]) -> None:
+        """Record auth events that the state does not have: they would mislead whoever joins later (decision 43).
+
+        No rule refuses them where the event is allowed by the state itself.
+        """
+        if pdu.event["type"] != CREATE[0] and set(pdu.event["auth_events"]) != set(selected):
+            missing = sorted(set(selected) ^ set(pdu.event["auth_events"]))
+            reason = f"its auth events and the current ones differ in {', '.join(missing)}"
+            self.findings.add(Finding.Kind.CITATION, pdu, reason, related=selected)
+
+
+def note_edit(findings: Findings, pdu: Pdu) -> None:
+    """Record a content that is not what its sender and the hub have signed.
+
+    The redacted copy is no such content: hubs send it of what was redacted, and of an LPDU whose own hash was wrong
+    (decision 20).
+    """
+    if pdu.altered:
+        findings.add(Finding.Kind.EDIT, pdu, "the content does not match its hash")
+
+
+def _selected(pdu: Pdu, state: State) -> list[str]:
+    """The auth events that an event should have."""
+    event = pdu.event
+    return select_auth_events(
+        type=event["type"],
+        state_key=event.get("state_key"),
+        sender=event["sender"],
+        content=event["content"],
+        state=state,
+    )
 
 
 def authorize(pdu: Pdu, *, state: State, version: str, follows_create: bool, cited: dict[str, CitedEvent]) -> None:
@@ -108,32 +197,8 @@ def authorize(pdu: Pdu, *, state: State, version: str, follows_create: bool, cit
     )
 
 
-def _note_fork(room: Room, pdu: Pdu) -> None:
-    """Record that the event does not follow our last one alone, which an honest hub's events do (decision 83)."""
-    if pdu.event["prev_events"] != [room.head_event_id]:
-        _find(room, Finding.Kind.FORK, pdu, f"it follows other events than {room.head_event_id}")
-
-
-def _find(room: Room, kind: Finding.Kind, pdu: Pdu, reason: str) -> None:
-    Finding.objects.get_or_create(
-        room=room,
-        kind=kind,
-        event_id=pdu.event_id,
-        defaults={"server": room.hub_server, "evidence": f"{reason}\n{pdu.encoded.decode()}"},
-    )
-
-
-def _without_lpdu_id(pdu: Pdu) -> Pdu:
-    """The event without the id of an LPDU that another event of the room has."""
-    return Pdu(pdu.event, pdu.event_id, None, pdu.encoded, pdu.redacted)
-
-
 def _predecessors(pdus: Sequence[Pdu]) -> set[str]:
     return {event_id for pdu in pdus for event_id in pdu.event["prev_events"]}
-
-
-def _cited(pdu: Pdu) -> CitedEvent:
-    return CitedEvent(pdu.event["room_id"], pdu.event["type"], pdu.event.get("state_key"))
 
 
 def _cited_events(event_ids: Collection[str]) -> dict[str, CitedEvent]:
@@ -161,9 +226,10 @@ def begin_stay(
 ) -> Room:
     """Store what a hub answered to our join and begin a stay in its room.
 
-    `state` is the room's state before `join`, whose events passed `protocol.receipt`, and must allow it.
-    Where our line ends just before the join, our own state counts, and the answer's is not looked at.
-    Raises `Rejected`, also for a room that we know under another hub or version.
+    `state` is the room's state before `join`, or its whole line oldest first; its events and those of `auth_chain`
+    have passed `protocol.receipt`. What of them does not hold is left out and becomes a finding. Where our line ends
+    just before the join, our own state counts, and the answer's is not looked at. Raises `Rejected` when what
+    remains does not allow the join, and for a room that we know under another hub, version or create event.
     """
     with transaction.atomic():
         room, _ = Room.objects.get_or_create(
@@ -175,123 +241,45 @@ def begin_stay(
         with open_line(room_id, now=now) as line:
             if known_events(room_id, [join.event_id]):
                 return room
+            findings = Findings(line.room, {pdu.event_id: pdu for pdu in (*auth_chain, *state)})
             if join.event["prev_events"] != [line.room.head_event_id]:
-                _adopt_state(line, state=state, auth_chain=auth_chain, join=join)
+                answer = _checked_answer(line, state=state, auth_chain=auth_chain, join=join)
+                adopt_state(line, answer, missing_event_id=join.event["prev_events"][0])
+                for pdu, reason in answer.left_out:
+                    findings.add(Finding.Kind.STATE, pdu, reason, related=pdu.event["auth_events"])
             line.load_state_for([join.event])
             cited = _cited_events(join.event["auth_events"])
             authorize(join, state=line.state, version=version, follows_create=False, cited=cited)
             line.append(join)
+            if join.redacted:
+                note_edit(findings, join)
+            findings.write()
         PendingJoin.objects.filter(room_id=room_id).delete()
     return room
 
 
-def _adopt_state(line: Line, *, state: Sequence[Pdu], auth_chain: Sequence[Pdu], join: Pdu) -> None:
-    """Take a hub's word for the state before a join that does not follow what we know."""
-    room, position = line.room, line.room.head_position + HISTORY_POSITIONS
-    outliers = {pdu.event_id: pdu for pdu in (*auth_chain, *state)}
-    stored = _stored(outliers)
-    new = [pdu for event_id, pdu in outliers.items() if event_id not in stored]
-    _insert(line, [(pdu, None) for pdu in new])
-    entries = {(pdu.event["type"], pdu.event["state_key"]): pdu for pdu in state}
-    _replace_state(room, entries, position=position - 1)
-    _replace_stays(room, entries, position=position - 1)
-    for key, pdu in entries.items():
-        line.state[key] = state_event(pdu.event_id, pdu.event)
-    room.head_position = position - 1
-    Gap.objects.get_or_create(
-        room=room,
-        before_position=position,
-        defaults={"missing_event_id": join.event["prev_events"][0], "next_attempt": line.now},
+def _checked_answer(line: Line, *, state: Sequence[Pdu], auth_chain: Sequence[Pdu], join: Pdu) -> CheckedAnswer:
+    """What holds of an answer, seen together with what we have of the room from an earlier stay."""
+    room = line.room
+    if not join.event["prev_events"]:
+        raise Rejected("4", "the join follows no event")
+    answer = check_answer(
+        state=state,
+        auth_chain=auth_chain,
+        join=join,
+        hub=room.hub_server,
+        version=room.version,
+        held=_held_state_events(
+            room.room_id, {event_id for pdu in (*auth_chain, *state, join) for event_id in pdu.event["auth_events"]}
+        ),
     )
+    line.load_state([CREATE])
+    if CREATE in line.state and line.state[CREATE].event_id != answer.state[CREATE].event_id:
+        raise Rejected("3.1", f"the room is known with the create event {line.state[CREATE].event_id}")
+    return answer
 
 
-def _replace_state(room: Room, entries: dict[StateKey, Pdu], *, position: int) -> None:
-    current = StateEntry.objects.filter(room=room, replaced_at__isnull=True)
-    same = {entry.event_id for entry in current if _same(entry, entries)}
-    gone = [(entry.type, entry.state_key) for entry in current if entry.event_id not in same]
-    close_state(room.room_id, dict.fromkeys(gone, position))
-    StateEntry.objects.bulk_create(
-        [
-            StateEntry(room=room, type=key[0], state_key=key[1], event_id=pdu.event_id, position=position)
-            for key, pdu in entries.items()
-            if pdu.event_id not in same
-        ],
-        batch_size=1000,
-    )
-
-
-def _same(entry: StateEntry, entries: dict[StateKey, Pdu]) -> bool:
-    pdu = entries.get((entry.type, entry.state_key))
-    return pdu is not None and pdu.event_id == entry.event_id
-
-
-def _replace_stays(room: Room, entries: dict[StateKey, Pdu], *, position: int) -> None:
-    """Count the joined users of every server anew, since we did not see all of their changes."""
-    joined = Counter(
-        domain_of(key[1])
-        for key, pdu in entries.items()
-        if key[0] == "m.room.member" and pdu.event["content"].get("membership") == "join"
-    )
-    stays = {stay.server: stay for stay in RoomServer.objects.filter(room=room, left_position__isnull=True)}
-    for server, stay in stays.items():
-        stay.joined_users = joined.pop(server, 0)
-        stay.left_position = None if stay.joined_users else position
-        stay.save(update_fields=["joined_users", "left_position"])
-    RoomServer.objects.bulk_create(
-        RoomServer(room=room, server=server, joined_position=position, sent_position=position, joined_users=count)
-        for server, count in joined.items()
-    )
-
-
-def insert_history(gap: Gap, pdus: Sequence[Pdu], *, now: datetime) -> bool:
-    """Fill a gap from its newer end with checked events, oldest first; whether it is closed now.
-
-    Each event must be the one that its successor names, so that the hub cannot put anything else there
-    (threat T33); the rest is not used. The gap closes at the create event or at an event that we have.
-    """
-    with open_line(gap.room_id, now=now) as line:
-        current = Gap.objects.select_for_update().filter(pk=gap.pk).first()
-        if current is None or current.missing_event_id != gap.missing_event_id:
-            return current is None  # another worker was faster
-        gap = current
-        by_id = {pdu.event_id: pdu for pdu in pdus}
-        known = known_events(gap.room_id, by_id.keys() | _predecessors(pdus) | {gap.missing_event_id})
-        chain: list[Pdu] = []
-        missing: str | None = gap.missing_event_id
-        while missing is not None and missing not in known and missing in by_id:
-            pdu = by_id[missing]
-            chain.append(pdu)
-            missing = next(iter(pdu.event["prev_events"]), None)
-        _insert_before(line, chain, gap.before_position)
-        if missing is None or missing in known:
-            gap.delete()
-            return True
-        gap.before_position -= len(chain)
-        gap.missing_event_id = missing
-        gap.failures, gap.last_error, gap.next_attempt = 0, "", now
-        gap.save()
-    return False
-
-
-def _insert_before(line: Line, chain: Sequence[Pdu], before_position: int) -> None:
-    """Insert events, newest first, at the positions below `before_position`."""
-    positions = {pdu.event_id: before_position - offset for offset, pdu in enumerate(chain, start=1)}
-    outliers = list(Event.objects.filter(event_id__in=positions, room=line.room, position__isnull=True))
-    for outlier in outliers:
-        outlier.position = positions.pop(outlier.event_id)
-    Event.objects.bulk_update(outliers, ["position"])
-    _insert(line, [(pdu, positions[pdu.event_id]) for pdu in chain if pdu.event_id in positions])
-
-
-def _insert(line: Line, events: Sequence[tuple[Pdu, int | None]]) -> None:
-    """Store accepted events that are not at the line's end, given with their positions.
-
-    An LPDU id that another event has already is left out, as for a replay at the end of the line.
-    """
-    used = line.known_lpdus([pdu.lpdu_id for pdu, _ in events if pdu.lpdu_id])
-    rows = []
-    for pdu, position in events:
-        verdict = Event.Verdict.REDACTED if pdu.redacted else Event.Verdict.ACCEPTED
-        rows.append((_without_lpdu_id(pdu) if pdu.lpdu_id in used else pdu, position, verdict, ""))
-        used[pdu.lpdu_id or ""] = pdu.event_id
-    insert_events(line.room.room_id, rows, received_at=line.now)
+def _held_state_events(room_id: str, event_ids: Collection[str]) -> dict[str, StateEvent]:
+    """Those of the events that are state events of the room and took effect here."""
+    rows = Event.objects.filter(event_id__in=event_ids, room_id=room_id, verdict__in=ACCEPTED)
+    return state_events.get_many(list(rows.values_list("event_id", flat=True)))

@@ -1,6 +1,7 @@
 """Reading a room's state: now, and as it was before an event (draft section "State Events", decision 57).
 
-Events come as the stored JSON text, to be spliced into answers, in the order of the room's line.
+Events come as the stored JSON text, to be spliced into answers, in the order of the room's line. What is shown to
+people is read from there too and not from the process's memory, which may hold what was redacted since.
 """
 
 from collections.abc import Collection, Iterable
@@ -42,6 +43,11 @@ def events_before(room: Room, position: int) -> list[str]:
     return list(entries_before(room, position).order_by("position").values_list("event__json", flat=True))
 
 
+def by_id(event_ids: Collection[str]) -> list[Event]:
+    """These events, oldest first."""
+    return list(Event.objects.filter(event_id__in=event_ids).order_by("position"))
+
+
 def auth_chain(texts: Iterable[str]) -> dict[str, str]:
     """The auth events of these events, given as JSON texts, and theirs in turn, back to the create event.
 
@@ -62,24 +68,25 @@ def _auth_events(texts: Iterable[str]) -> set[str]:
 
 
 def current_state(room_id: str, keys: Collection[StateKey]) -> dict[StateKey, StateEvent]:
-    """The current state events under these keys, where there are any; read without the room's lock."""
-    wanted = Q()
-    for type_, state_key in keys:
-        wanted |= Q(type=type_, state_key=state_key)
-    rows = StateEntry.objects.filter(wanted, room_id=room_id, replaced_at__isnull=True)
-    ids = {(row.type, row.state_key): row.event_id for row in rows}
+    """The current state events under these keys as the rules read them; read without the room's lock."""
+    ids = {(row.type, row.state_key): row.event_id for row in _current(room_id, keys)}
     events = state_events.get_many(list(ids.values()))
     return {key: events[event_id] for key, event_id in ids.items()}
 
 
+def _current(room_id: str, keys: Collection[StateKey]) -> QuerySet[StateEntry]:
+    """The current entries under these keys, where there are any."""
+    wanted = Q()
+    for type_, state_key in keys:
+        wanted |= Q(type=type_, state_key=state_key)
+    return StateEntry.objects.filter(wanted, room_id=room_id, replaced_at__isnull=True)
+
+
 def stripped_state(room_id: str) -> list[dict[str, Any]]:
-    """The room's stripped state (decision 118)."""
-    state = current_state(room_id, [(type_, "") for type_ in STRIPPED_TYPES])
-    return [
-        {field: getattr(state[key], field) for field in STRIPPED_FIELDS}
-        for key in ((type_, "") for type_ in STRIPPED_TYPES)
-        if key in state
-    ]
+    """The room's stripped state, in the order of `STRIPPED_TYPES` (decision 118)."""
+    entries = _current(room_id, [(type_, "") for type_ in STRIPPED_TYPES]).values_list("type", "event__json")
+    events = {type_: orjson.loads(text) for type_, text in entries}
+    return [{field: events[type_][field] for field in STRIPPED_FIELDS} for type_ in STRIPPED_TYPES if type_ in events]
 
 
 def members(room_id: str) -> dict[str, str]:

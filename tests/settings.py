@@ -1,5 +1,6 @@
 """Settings of the tests: the product's own, under a name and with a data folder of their own."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -8,6 +9,12 @@ from linmatrix.stack.certificates import Authority
 
 os.environ["LINMATRIX_SERVER_NAME"] = "hub.example.org"
 os.environ["LINMATRIX_ALLOW_PRIVATE_ADDRESSES"] = "1"
+# Tables of cases ask more often than a server should; tests of the limits set their own.
+UNLIMITED = [
+    "backfill", "event", "invite", "make_join", "make_knock", "make_leave",
+    "send_join", "send_knock", "send_leave", "state", "state_ids",
+]  # fmt: skip
+os.environ["LINMATRIX_RATE_LIMITS"] = json.dumps(dict.fromkeys(UNLIMITED))
 # Each process of a run has its own, within the folder that the run removes.
 _scratch = Path(os.environ.get("LINMATRIX_DATA_DIR", tempfile.gettempdir()))
 _scratch.mkdir(parents=True, exist_ok=True)

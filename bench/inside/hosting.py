@@ -15,6 +15,7 @@ from linmatrix.protocol.completion import new_event
 from linmatrix.protocol.events import Lpdu
 from rooms.creation import create_room
 from rooms.hub import append_lpdus, append_own
+from rooms.models import Event
 
 BATCH = 500
 TEXT = "x" * 700
@@ -61,6 +62,12 @@ def fill(room_id: str, events: int) -> None:
             for number in range(first, min(first + BATCH, events))
         ]
         append_own(room_id, messages, now=timezone.now())
+
+
+def event_ids_at(room_id: str, positions: list[int]) -> list[str]:
+    """The ids of the events at these positions."""
+    found = dict(Event.objects.filter(room_id=room_id, position__in=positions).values_list("position", "event_id"))
+    return [found[position] for position in positions]
 
 
 def settle() -> None:

@@ -16,9 +16,11 @@ from rest_framework.views import APIView
 from federation.authentication import SIGNED_CONTENT, ServerPrincipal
 from federation.errors import ApiError
 from federation.idempotency import Transaction, once
+from federation.rate_limits import check_rate, endpoint_of
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.errors import NotJson
 from linmatrix.protocol.identifiers import domain_of, is_room_id, is_user_id
+from rooms import server_acl
 from rooms.models import Room
 
 
@@ -42,6 +44,7 @@ class FederationView(APIView):
         request.META[SIGNED_CONTENT] = content
         self.content = content or {}
         super().initial(request, *args, **kwargs)
+        check_rate(self.origin, endpoint_of(request.path_info))
 
     def _content(self, request: Request) -> dict[str, Any] | None:
         body = request.body
@@ -84,17 +87,27 @@ def user_id_parameter(encoded: str, *, origin: str) -> str:
     return user_id
 
 
-def open_room(room_id: str) -> Room:
-    """A room that we know and have not blocked. Raises `Room.DoesNotExist` or `ApiError` (decision 117)."""
+def open_room(room_id: str, origin: str) -> Room:
+    """A room that we know and that `origin` may ask about. Raises `Room.DoesNotExist`, and as `check_room`."""
     room = Room.objects.get(room_id=room_id)
-    if room.blocked:
-        raise ApiError(403, "M_FORBIDDEN", "The room is blocked on this server.")
+    check_room(room, origin)
     return room
 
 
-def hosted_room(room_id: str) -> Room:
+def check_room(room: Room, origin: str) -> None:
+    """Refuse requests about a room that is blocked, or that keeps `origin` out (decisions 109, 117).
+
+    Raises `ApiError` 403.
+    """
+    if room.blocked:
+        raise ApiError(403, "M_FORBIDDEN", "The room is blocked on this server.")
+    if not server_acl.allows(room.room_id, origin):
+        raise ApiError(403, "M_FORBIDDEN", "The room's server ACL keeps your server out.")
+
+
+def hosted_room(room_id: str, origin: str) -> Room:
     """A room that we are the hub of. Raises as `open_room`, and M_WRONG_SERVER (decision 85)."""
-    room = open_room(room_id)
+    room = open_room(room_id, origin)
     if room.role != Room.Role.HUB:
         raise ApiError(400, "M_WRONG_SERVER", "This server is not the room's hub.", hub_server=room.hub_server)
     return room

@@ -4,7 +4,8 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from federation.errors import ApiError
-from federation.invitations import append_invite, is_invite, receive_invite
+from federation.invitations import append_invite, is_invite
+from federation.invited import receive_invite
 from federation.responses import spliced_response
 from federation.views.base import FederationView, hosted_room
 from keys.keyring import keys_for
@@ -35,7 +36,7 @@ class Invite(FederationView):
     def _as_hub(self, event: CheckedEvent) -> Pdu:
         if not is_invite(event):
             raise ApiError(400, "M_INVALID_PARAM", "The event is not an invite.")
-        room = hosted_room(event["room_id"])
+        room = hosted_room(event["room_id"], self.origin)
         if domain_of(event["sender"]) != self.origin:
             raise ApiError(403, "M_FORBIDDEN", "The sender is a user of another server.")
         if self.content.get("room_version") not in (None, room.version):

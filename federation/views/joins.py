@@ -6,8 +6,15 @@ from rest_framework.request import Request
 from federation.membership_requests import append_membership, check_membership_event, check_version, template
 from federation.responses import json_list, json_response, spliced_response
 from federation.views.base import FederationView, hosted_room, room_id_parameter, user_id_parameter
+from federation.views.history import served
+from federation.wire_profile import profiles
+from rooms.append import ACCEPTED
 from rooms.models import Event, Room
 from rooms.state import auth_chain, events_before
+from rooms.visibility import View
+
+MAX_WHOLE_LINE = 10_000
+"""Events of a whole line in the answer to a join: 10 MB of ordinary ones. A peer that needs it is not made for more."""
 
 
 class MakeJoin(FederationView):
@@ -22,7 +29,7 @@ class MakeJoin(FederationView):
     def get(self, request: Request, room_id: str, user_id: str) -> HttpResponse:
         """The partial LPDU."""
         user_id = user_id_parameter(user_id, origin=self.origin)
-        room = hosted_room(room_id_parameter(room_id))
+        room = hosted_room(room_id_parameter(room_id), self.origin)
         check_version(room, request.query_params.getlist("ver"))
         event = template(room, user_id=user_id, membership="join")
         return json_response({**event, "event": event, "room_version": room.version})
@@ -39,12 +46,23 @@ class SendJoin(FederationView):
 
     def _process(self) -> HttpResponse:
         event = check_membership_event(self.content, origin=self.origin, membership="join")
-        room = hosted_room(event["room_id"])
-        return join_response(room, append_membership(room, event))
+        room = hosted_room(event["room_id"], self.origin)
+        join = append_membership(room, event)
+        return join_response(room, join, self.origin)
 
 
-def join_response(room: Room, join: Event) -> HttpResponse:
-    """The state before a join in the order of the room's line, its auth chain, and the event."""
-    state = events_before(room, join.position or 0)
+def join_response(room: Room, join: Event, origin: str) -> HttpResponse:
+    """The state before a join in the order of the room's line, its auth chain, and the event.
+
+    Some peers play the room's line through its rules instead of taking its state: all events up to the join are
+    their `state`, as long as there are not too many, and what is not the state before the join as they may see it.
+    """
+    position = join.position or 0
+    state = events_before(room, position)
     chain = auth_chain(state)
+    if profiles.of(origin).timeline_state and position <= MAX_WHOLE_LINE:
+        line = list(Event.objects.filter(room=room, position__lt=position, verdict__in=ACCEPTED).order_by("position"))
+        before = set(state)
+        seen = zip(line, served(View.of(room, origin), line), strict=True)
+        state = [event.json if event.json in before else text for event, text in seen]
     return spliced_response(state=json_list(state), auth_chain=json_list(chain.values()), event=join.json)

@@ -16,7 +16,7 @@ class MakeLeave(FederationView):
     def get(self, request: Request, room_id: str, user_id: str) -> HttpResponse:
         """The partial LPDU, wrapped."""
         user_id = user_id_parameter(user_id, origin=self.origin)
-        room = hosted_room(room_id_parameter(room_id))
+        room = hosted_room(room_id_parameter(room_id), self.origin)
         event = template(room, user_id=user_id, membership="leave")
         return json_response({"event": event, "room_version": room.version})
 
@@ -32,5 +32,5 @@ class SendLeave(FederationView):
 
     def _process(self) -> HttpResponse:
         event = check_membership_event(self.content, origin=self.origin, membership="leave")
-        append_membership(hosted_room(event["room_id"]), event)
+        append_membership(hosted_room(event["room_id"], self.origin), event)
         return json_response({})

@@ -68,6 +68,15 @@ def needed_state(*, type: str, state_key: str | None, sender: str, content: Mapp
     return needed
 
 
+def read_state(*, type: str, state_key: str | None, sender: str, content: Mapping[str, Any]) -> list[StateKey]:
+    """The state that the rules read for an event: what its auth events are, and for a knock the join rules, on which
+    rule 5.6.1 depends though no knock cites them (decision 43)."""
+    read = needed_state(type=type, state_key=state_key, sender=sender, content=content)
+    if type == "m.room.member" and content.get("membership") == "knock":
+        read.append(JOIN_RULES)
+    return read
+
+
 def select_auth_events(
     *, type: str, state_key: str | None, sender: str, content: Mapping[str, Any], state: State
 ) -> list[str]:

@@ -47,7 +47,8 @@ class Pdu:
     """A complete event: `encoded` is its canonical JSON, which is kept and served as it is.
 
     `lpdu_id` is the id of the LPDU within it, None for an event that a hub made by itself.
-    `redacted` says that a content hash did not match and this is the redacted copy.
+    `redacted` says that a content hash did not match and this is the redacted copy; `altered`, that what came was not
+    that copy already, so that somebody has changed what was signed.
     """
 
     event: dict[str, Any]
@@ -55,6 +56,7 @@ class Pdu:
     lpdu_id: str | None
     encoded: bytes
     redacted: bool = False
+    altered: bool = False
 
     @property
     def sender_server(self) -> str:

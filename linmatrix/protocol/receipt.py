@@ -87,11 +87,11 @@ def receive_pdu(checked: CheckedEvent, *, hub: str, keys: KnownKeys) -> Pdu:
     covered = signed_bytes(event)
     check_signature(covered, event["signatures"], server=hub, keys=keys, ts=event["origin_server_ts"])
     lpdu_id = _check_lpdu_within(event, hub=hub, keys=keys)
-    redacted = not _hashes_match(event)
-    if redacted:
-        event = redact(event)
-        encoded = canonical_json.dumps(event)
-    return Pdu(event, event_id_of(covered), lpdu_id, encoded, redacted)
+    event_id = event_id_of(covered)
+    if _hashes_match(event):
+        return Pdu(event, event_id, lpdu_id, encoded)
+    copy = redact(event)
+    return Pdu(copy, event_id, lpdu_id, canonical_json.dumps(copy), redacted=True, altered=copy != event)
 
 
 def _check_lpdu_within(event: dict[str, Any], *, hub: str, keys: KnownKeys) -> str | None:

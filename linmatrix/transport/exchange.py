@@ -1,20 +1,26 @@
-"""One request to one address, one response: the part that speaks libcurl.
+"""One request to one target, one response: the part that speaks libcurl.
 
 HTTP/2 where the server offers it, HTTP/1.1 where not, TLS 1.3 at least (draft section "Transport", decision 62). The
 connection goes to an address that was checked beforehand, while SNI and certificate are those of the target's name.
 """
 
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pycurl
 
 from linmatrix.transport.collect import Collector
-from linmatrix.transport.errors import ResponseTooLarge
+from linmatrix.transport.errors import NotConnected, ResponseTooLarge
 from linmatrix.transport.failures import explain
 from linmatrix.transport.handles import ThreadHandles
-from linmatrix.transport.resolve import Target
+from linmatrix.transport.target import Endpoint, Target
 from linmatrix.transport.trust import TrustStore
+
+CONNECT_SECONDS = 10.0
+"""Longest wait for TCP and TLS together with one address: several round trips to the far side of the world, and two
+lost packets."""
 
 MAX_HEADER_BYTES = 64 * 1024
 """Header lines of a response, interim responses and trailers included. Ordinary ones have less than 2 KiB."""
@@ -33,6 +39,9 @@ LOW_SPEED_BYTES = 64
 LOW_SPEED_SECONDS = 30
 """A transfer below LOW_SPEED_BYTES a second for LOW_SPEED_SECONDS seconds is given up: a peer that is thinking is
 silent for less, and one that drips bytes shall not hold a worker for all of a long timeout."""
+
+REQUEST_TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
+"""A raw path and query: visible ASCII without "#"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +73,38 @@ class Exchange:
         self._oldest_tls = pycurl.SSLVERSION_TLSv1_2 if allow_tls12 else pycurl.SSLVERSION_TLSv1_3
         self._handles = ThreadHandles(self._make_handle)
 
-    def send(
-        self, request: Request, *, target: Target, address: str, seconds: float, connect_seconds: float
-    ) -> Response:
-        """Send `request` to `address` and return the whole response, within `seconds`, `connect_seconds` of them at
-        most for connecting.
+    def send(self, request: Request, *, target: Target, deadline: float) -> Response:
+        """Send `request` to one of the target's endpoints and return the whole response, until `deadline` (of
+        `time.monotonic`).
 
-        Raises `NotConnected` if the peer cannot have seen the request, `Unreachable` if no complete response came,
+        The endpoints are tried in turn until one takes the connection; once a request may have been seen, no more.
+        Raises `NotConnected` if no peer can have seen the request, `Unreachable` if no complete response came,
         `ResponseTooLarge` if it passed a limit. Redirects are responses like any other.
         """
+        reasons: list[str] = []
+        for index, endpoint in enumerate(target.endpoints):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            # An address that swallows packets must leave time for those after it.
+            connect = min(CONNECT_SECONDS, left / (len(target.endpoints) - index))
+            try:
+                return self._send_to(endpoint, request, target=target, seconds=left, connect_seconds=connect)
+            except NotConnected as error:
+                reasons.append(error.reason)
+        raise NotConnected("; ".join(reasons) or f"no time left to connect to {target.host_header}")
+
+    def _send_to(
+        self, endpoint: Endpoint, request: Request, *, target: Target, seconds: float, connect_seconds: float
+    ) -> Response:
+        """One attempt, of `seconds`, `connect_seconds` of them at most for connecting."""
         handle = self._handles.get()
         collector = Collector(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=request.max_response_bytes)
         collector.attach(handle)
-        handle.setopt(pycurl.URL, f"https://{target.tls_name}:{target.port}/")
+        handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP if target.plain else pycurl.PROTO_HTTPS)
+        handle.setopt(pycurl.URL, f"{'http' if target.plain else 'https'}://{target.tls_name}:{endpoint.port}/")
         # No host and port before the address: it holds whatever the URL says, so libcurl never looks a name up.
-        handle.setopt(pycurl.CONNECT_TO, [f"::{f'[{address}]' if ':' in address else address}:{target.port}"])
+        handle.setopt(pycurl.CONNECT_TO, [f"::{endpoint}"])
         # In a URL, even with PATH_AS_IS, libcurl rewrites %2f as %2F, and a signature over the target would break.
         handle.setopt(pycurl.REQUEST_TARGET, request.target)
         handle.setopt(pycurl.HTTPHEADER, _header_lines(request, target))
@@ -94,7 +120,7 @@ class Exchange:
         except pycurl.error as error:
             if collector.overflow:
                 raise ResponseTooLarge(f"{collector.overflow} from {target.host_header}") from error
-            raise explain(error, handle, target=target, address=address, seconds=seconds) from error
+            raise explain(error, handle, target=target, endpoint=endpoint, seconds=seconds) from error
         finally:
             handle.setopt(pycurl.POSTFIELDS, b"")  # or the handle keeps the body until its next request
         return Response(handle.getinfo(pycurl.RESPONSE_CODE), collector.headers, collector.take_body())
@@ -102,7 +128,6 @@ class Exchange:
     def _make_handle(self) -> pycurl.Curl:
         handle = pycurl.Curl()
         handle.setopt(pycurl.NOSIGNAL, True)
-        handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS)
         handle.setopt(pycurl.FOLLOWLOCATION, False)
         handle.setopt(pycurl.PROXY, "")  # an empty string, or the environment decides
         handle.setopt(pycurl.SSLVERSION, self._oldest_tls)

@@ -6,7 +6,7 @@ import os
 import pycurl
 
 from linmatrix.transport.errors import NotConnected, Unreachable
-from linmatrix.transport.resolve import Target
+from linmatrix.transport.target import Endpoint, Target
 
 MAX_DETAIL = 200
 """Characters of libcurl's own message that are kept; it may repeat what a peer sent."""
@@ -22,14 +22,16 @@ _CERTIFICATE_PROBLEMS = {
 }
 
 
-def explain(error: pycurl.error, handle: pycurl.Curl, *, target: Target, address: str, seconds: float) -> Unreachable:
-    """What a transfer to `address` that libcurl ended with `error` after at most `seconds` seconds comes to.
+def explain(
+    error: pycurl.error, handle: pycurl.Curl, *, target: Target, endpoint: Endpoint, seconds: float
+) -> Unreachable:
+    """What a transfer to `endpoint` that libcurl ended with `error` after at most `seconds` seconds comes to.
 
     What was sent decides whether the peer can have seen the request, not how the transfer ended: libcurl may send it
     on a kept connection, find that broken, and then fail to make a new one.
     """
     untouched = handle.getinfo(pycurl.REQUEST_SIZE) == 0
-    where = f"[{address}]:{target.port}" if ":" in address else f"{address}:{target.port}"
+    where = str(endpoint)
     code, message = error.args
     detail = "".join(c if c.isprintable() else " " for c in message)[:MAX_DETAIL]
     if code == pycurl.E_COULDNT_CONNECT:

@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from federation import gaps, handshakes
 from federation.management.acting import STILL_WAITING
-from federation.models import OutboundLpdu
+from federation.models import OutboundLpdu, PendingLeave
+from rooms import pending
 from rooms.creation import create_room
 from rooms.models import Event, Gap, LocalUser, PendingInvite, Room
 from rooms.state import members
@@ -270,3 +271,42 @@ def test_the_console_runs_line_by_line(room, monkeypatch):
         "--- 0",
     ]
     assert run("timeline", room.room_id, "--limit", "1")[0].endswith("Good morning")
+
+
+def test_row96_knocking_and_what_comes_of_it(room):
+    run("send", room.room_id, "alice", "--type", "m.room.join_rules", "--state-key", "", "--content", KNOCK)
+    run("knock", room.room_id, "bob", "--reason", "I know Alice")
+    assert run("timeline", room.room_id, "--limit", "1")[0].endswith("asked to be let in (I know Alice)")
+    assert run("members", room.room_id)[1] == "@bob:hub.example.org\tasks to be let in"
+    assert "rule 5.2.4" in str(failure("join", room.room_id, "bob"))
+    run("invite", room.room_id, "alice", "bob")
+    run("join", room.room_id, "bob")
+    assert "rule 5.6.4" in str(failure("knock", room.room_id, "bob"))
+
+
+KNOCK = '{"join_rule": "knock"}'
+
+
+def test_row96_knocks_elsewhere_are_listed_and_taken_back_without_the_hub():
+    for user, membership in (("alice", "knock"), ("bob", "invite")):
+        event = {
+            "room_id": "!a:gone.localhost:1",
+            "sender": f"@{user}:hub.example.org",
+            "state_key": f"@{user}:hub.example.org",
+            "content": {"membership": membership},
+        }
+        name = {"type": "m.room.name", "state_key": "", "sender": "@x:gone.localhost", "content": {"name": "Closed"}}
+        pending.keep(event, event_id=f"${user}", hub="gone.localhost:1", version="I.1", shown=[name])
+    assert run("knocks") == [f"!a:gone.localhost:1\tClosed\t{ALICE}\tgone.localhost:1"]
+    assert [line.split("\t")[2] for line in run("invites")] == ["@bob:hub.example.org"]
+    assert run("leave", "!a", "alice") == ["Done here; the hub is told as soon as it can be reached."]
+    assert run("knocks") == []
+    assert PendingLeave.objects.get().user_id == ALICE
+
+
+def test_a_server_may_be_named_to_knock_at(tls_peer):
+    answer = (403, {"errcode": "M_FORBIDDEN", "error": "rule 5.6.1: the join rule is 'invite', not knock"})
+    tls_peer.endpoints["GET", "make_knock"] = lambda _request: answer
+    told = str(failure("knock", "!a:gone.localhost:1", "alice", tls_peer.name))
+    assert told.startswith(f"{tls_peer.name} refused: HTTP 403 M_FORBIDDEN rule 5.6.1")
+    assert "gone.localhost:1: connection refused" in told

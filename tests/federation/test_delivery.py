@@ -33,7 +33,7 @@ def run(remote: Remote) -> float | None:
     return deliver(PEER, send=remote, chance=lambda: 0.0)
 
 
-def test_events_arrive_in_the_order_of_the_room() -> None:
+def test_row27_events_arrive_in_the_order_of_the_room() -> None:
     append(make_room("a", PEER), "one", "two", "three")
     remote = Remote()
     assert run(remote) is None

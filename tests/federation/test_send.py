@@ -17,7 +17,7 @@ def line(room):
     ]
 
 
-def test_an_lpdu_becomes_the_next_event_of_the_line(peer, joined):
+def test_row28_an_lpdu_becomes_the_next_event_of_the_line(peer, joined):
     lpdu = peer.lpdu(joined.room_id, content={"body": "héllo 😀", "n": 1.5})
     response = peer.send([lpdu.event])
     assert (response.status_code, response.json()) == (200, {"failed_pdus": {}})
@@ -45,6 +45,15 @@ def test_one_refused_lpdu_leaves_the_others_alone(peer, joined):
     assert response.json() == {"failed_pdus": {bad.lpdu_id: {"error": "rule 7: sending m.room.name needs 50, has 0"}}}
     assert set(Event.objects.filter(room=joined).values_list("lpdu_id", flat=True)) >= {good.lpdu_id, after.lpdu_id}
     assert not Event.objects.filter(lpdu_id=bad.lpdu_id).exists()
+
+
+def test_row72_who_lacks_the_level_cannot_set_power_levels(peer, joined):
+    content = {"users": {peer.user("user"): 100}}
+    lpdu = peer.lpdu(joined.room_id, type="m.room.power_levels", content=content, state_key="")
+    before = snapshot(joined.room_id)
+    reason = "rule 7: sending m.room.power_levels needs 50, has 0"
+    assert peer.send([lpdu.event]).json() == {"failed_pdus": {lpdu.lpdu_id: {"error": reason}}}
+    assert snapshot(joined.room_id) == before
 
 
 def test_an_lpdu_sent_twice_is_appended_once(peer, joined):
@@ -155,7 +164,7 @@ BAD_EVENT_NAMES = list(bad_events(Peer("part.example.org"), "!a:hub.example.org"
 
 
 @pytest.mark.parametrize("name", BAD_EVENT_NAMES)
-def test_a_bad_event_changes_nothing_and_spares_the_good_one_beside_it(name, peer, joined):
+def test_row78_a_bad_event_changes_nothing_and_spares_the_good_one_beside_it(name, peer, joined):
     Peer("other.example.org").publish()
     event, told = bad_events(peer, joined.room_id)[name]
     before = snapshot(joined.room_id)
@@ -209,7 +218,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_bad_body_is_a_400_with_its_code(name, peer, joined):
+def test_row77_a_bad_body_is_a_400_with_its_code(name, peer, joined):
     body, errcode = BODIES[name]
     before = snapshot(joined.room_id)
     target = "/_matrix/federation/v2/send/bad"
@@ -246,7 +255,7 @@ def test_an_event_older_than_the_senders_key_can_vouch_for_is_dropped(peer, join
     assert snapshot(joined.room_id) == before
 
 
-def test_fifty_pdus_and_a_hundred_unknown_edus_are_no_error(peer, joined):
+def test_row77_fifty_pdus_and_a_hundred_unknown_edus_are_no_error(peer, joined):
     response = peer.request(
         "PUT", "/_matrix/federation/v2/send/edus", {"pdus": [None] * 50, "edus": [{"type": "x"}] * 100}
     )

@@ -9,10 +9,11 @@ from django.db import IntegrityError
 
 from keys import history
 from keys.clock import at
-from keys.fetchers import parse_server_keys
+from keys.fetchers import check_server_keys, parse_server_keys
 from keys.history import MAX_KEYS_PER_SERVER
 from keys.keyring import Keyring
 from keys.models import KeyFetch, KeyResponse, ServerKey
+from linmatrix.protocol import canonical_json
 from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.signing import SigningKey
 from tests.keys.test_fetchers import INVALID
@@ -137,6 +138,82 @@ def test_a_server_cannot_fill_our_disk_with_keys() -> None:
     assert row(ONE) == (NOW + 1 + HOUR, None, True)
 
 
+# What notaries passed on.
+
+NOTARY = "notary.example.org"
+
+
+def store_of_notary(*current: SigningKey, now_ms: int = NOW, notary: str = NOTARY, **more: Any) -> None:
+    value = canonical_json.loads_object(answer(*current, **{"valid_until_ts": now_ms + HOUR, **more}))
+    history.store(check_server_keys(value, server=PEER, now_ms=now_ms, notary=notary), now_ms=now_ms)
+
+
+def of_notaries() -> dict[tuple[str, str], tuple[int, int | None]]:
+    """Validity and expiry by notary and key id."""
+    rows = ServerKey.objects.exclude(notary="")
+    assert not rows.filter(current=True).exists()
+    return {(row.notary, row.key_id): (row.valid_until_ts, row.expired_ts) for row in rows}
+
+
+def test_what_a_notary_says_is_kept_beside_what_the_server_said() -> None:
+    store(ONE)
+    store_of_notary(ONE, TWO, now_ms=NOW + DAY)
+    assert ServerKey.objects.get(key_id=ONE.key_id, notary="").valid_until_ts == NOW + HOUR
+    assert ServerKey.objects.get(current=True).notary == ""
+    assert of_notaries() == {
+        (NOTARY, ONE.key_id): (NOW + DAY + HOUR, None),
+        (NOTARY, TWO.key_id): (NOW + DAY + HOUR, None),
+    }
+    assert KeyResponse.objects.filter(notary=NOTARY).count() == 1
+
+
+def test_each_notary_has_its_own_rows() -> None:
+    store_of_notary(ONE)
+    store_of_notary(ONE, notary="other.example.org", valid_until_ts=NOW + 1)
+    assert of_notaries() == {
+        (NOTARY, ONE.key_id): (NOW + HOUR, None),
+        ("other.example.org", ONE.key_id): (NOW + 1, None),
+    }
+
+
+def test_a_server_that_answers_itself_takes_the_place_of_what_a_notary_said() -> None:
+    store_of_notary(ONE, old={TWO: NOW - 1})
+    store(ONE)
+    assert of_notaries() == {(NOTARY, TWO.key_id): (NOW + HOUR, NOW - 1)}
+    store(ONE, old={TWO: NOW - DAY})
+    assert of_notaries() == {}
+    assert not KeyResponse.objects.exclude(notary="").exists()
+
+
+def test_a_notary_does_not_revive_a_key_that_the_server_has_declared_old() -> None:
+    store(ONE, old={TWO: NOW - DAY})
+    store_of_notary(TWO)
+    assert of_notaries() == {}
+    assert row(TWO) == (NOW + HOUR, NOW - DAY, False)
+    assert KeyResponse.objects.count() == 1
+
+
+def test_a_notary_does_not_put_another_key_under_an_id_that_the_server_uses() -> None:
+    store(ONE)
+    store_of_notary(SigningKey(ONE.key_id, TWO.key))
+    assert of_notaries() == {}
+
+
+def test_a_notarys_key_ends_when_the_server_puts_another_under_its_id() -> None:
+    store_of_notary(ONE)
+    store(SigningKey(ONE.key_id, TWO.key), now_ms=NOW + 60)
+    assert of_notaries() == {(NOTARY, ONE.key_id): (NOW + 60, None)}
+
+
+def test_a_notary_cannot_use_up_the_number_of_keys_that_a_server_may_have() -> None:
+    for number in range(4):
+        store_of_notary(ONE, old={key(9, f"old{number}_{index}"): 0 for index in range(63)})
+    with pytest.raises(Malformed, match="more than 256 keys"):
+        store_of_notary(ONE, old={key(9, f"more{index}"): 0 for index in range(4)})
+    store(ONE, old={key(9, f"own{index}"): 0 for index in range(63)})
+    assert row(ONE) == (NOW + HOUR, None, True)
+
+
 def test_a_key_that_becomes_known_as_leaked_is_not_used() -> None:
     store(ONE)
     ServerKey.objects.update(public_key=SigningKey.from_seed("ed25519:1", bytes(32)).public_key)
@@ -147,8 +224,9 @@ def test_a_key_that_becomes_known_as_leaked_is_not_used() -> None:
     ("fields", "constraint"),
     [
         ({"public_key": TWO.public_key}, "key_one_current_per_id"),
-        ({"current": False}, "key_once"),
+        ({"current": False}, "key_once_per_source"),
         ({"key_id": "ed25519:other", "expired_ts": NOW}, "key_current_is_not_expired"),
+        ({"key_id": "ed25519:other", "notary": "notary.example.org"}, "key_of_a_notary_is_not_current"),
     ],
 )
 def test_the_database_refuses(fields: dict[str, Any], constraint: str) -> None:

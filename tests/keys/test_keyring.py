@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from keys.keyring import CACHE_SECONDS, MAX_PARALLEL, Keyring
+from keys.asking import MAX_PARALLEL
+from keys.keyring import CACHE_SECONDS, Keyring
 from keys.local import signing_key
 from keys.models import KeyFetch
 from linmatrix.protocol.signing import SigningKey

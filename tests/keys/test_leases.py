@@ -4,15 +4,15 @@ import pytest
 from django.db import transaction
 
 from keys import leases
-from keys.leases import Lease, Refusal
+from keys.leases import FOR_EVENTS, FOR_OPERATOR, FOR_REQUESTS, FOR_STRANGERS, Lease, Patience, Refusal
 from keys.models import KeyFetch
 from tests.support.keys import DAY, HOUR, MINUTE, NOW, PEER, SECOND
 
 pytestmark = pytest.mark.django_db
 
 
-def take(now_ms: int, *, max_backoff_ms: int = leases.MAX_BACKOFF_MS) -> Lease:
-    lease = leases.take(PEER, now_ms=now_ms, max_backoff_ms=max_backoff_ms)
+def take(now_ms: int, patience: Patience = FOR_EVENTS) -> Lease:
+    lease = leases.take(PEER, now_ms=now_ms, patience=patience)
     assert isinstance(lease, Lease)
     return lease
 
@@ -56,11 +56,49 @@ def test_pauses_double_with_every_failure_up_to_an_hour(failures: int, pause: in
     take(NOW + pause)
 
 
-@pytest.mark.parametrize(("failures", "pause"), [(1, 5 * SECOND), (4, 40 * SECOND), (5, MINUTE), (10_000, MINUTE)])
-def test_a_caller_may_accept_shorter_pauses(failures: int, pause: int) -> None:
-    fail(failures)
-    assert leases.take(PEER, now_ms=NOW + pause - 1, max_backoff_ms=MINUTE) is Refusal.NOT_DUE
-    take(NOW + pause, max_backoff_ms=MINUTE)
+@pytest.mark.parametrize(
+    ("patience", "failures", "pause"),
+    [
+        (FOR_REQUESTS, 0, 10 * SECOND),
+        (FOR_REQUESTS, 1, 5 * SECOND),
+        (FOR_REQUESTS, 4, 40 * SECOND),
+        (FOR_REQUESTS, 5, MINUTE),
+        (FOR_REQUESTS, 10_000, MINUTE),
+        (FOR_STRANGERS, 0, MINUTE),
+        (FOR_STRANGERS, 1, HOUR),
+        (FOR_STRANGERS, 10_000, HOUR),
+    ],
+)
+def test_how_long_a_server_is_left_alone_depends_on_who_asks(patience: Patience, failures: int, pause: int) -> None:
+    leases.finish(take(NOW), now_ms=NOW)
+    KeyFetch.objects.update(failures=failures)
+    assert leases.take(PEER, now_ms=NOW + pause - 1, patience=patience) is Refusal.NOT_DUE
+    take(NOW + pause, patience)
+
+
+def test_an_operator_need_not_wait_but_for_a_request_that_is_under_way() -> None:
+    fail(10_000)
+    take(NOW, FOR_OPERATOR)
+    assert leases.take(PEER, now_ms=NOW, patience=FOR_OPERATOR) is Refusal.BUSY
+
+
+def test_a_lease_is_held_on_to_while_notaries_are_asked() -> None:
+    longer = leases.hold_on(take(NOW), now_ms=NOW + 1, error="down")
+    assert longer is not None
+    assert leases.held({PEER}, now_ms=NOW + leases.NOTARIES_LEASE_MS)
+    assert list(KeyFetch.objects.values_list("failures", "last_error")) == [(1, "down")]
+    assert leases.release(longer)
+    assert not leases.held({PEER}, now_ms=NOW + 2)
+    assert list(KeyFetch.objects.values_list("failures", "last_error")) == [(1, "down")]
+    assert leases.take(PEER, now_ms=NOW + 5 * SECOND) is Refusal.NOT_DUE
+    take(NOW + 1 + 5 * SECOND)
+
+
+def test_a_lease_that_another_has_taken_cannot_be_held_on_to() -> None:
+    lost = take(NOW)
+    take(NOW + leases.LEASE_MS)
+    assert leases.hold_on(lost, now_ms=NOW + leases.LEASE_MS, error="down") is None
+    assert not leases.release(lost)
 
 
 def test_failures_count_up_and_an_answer_clears_them() -> None:

@@ -18,7 +18,7 @@ def test_an_integer_is_a_level(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", NOT_LEVELS, ids=repr)
-def test_anything_else_is_not_a_level(value: object) -> None:
+def test_row99_anything_else_is_not_a_level(value: object) -> None:
     assert not is_level(value)
 
 
@@ -83,7 +83,7 @@ def test_a_malformed_action_level_falls_to_its_default(action: Action, default: 
 
 
 @pytest.mark.parametrize("levels", [None, {}, {"events": {}}])
-def test_events_need_0_and_state_50_by_default(levels: dict[str, Any] | None) -> None:
+def test_row71_events_need_0_and_state_50_by_default(levels: dict[str, Any] | None) -> None:
     state = room(levels=levels)
     assert event_level(state, "m.room.message", is_state=False) == 0
     assert event_level(state, "m.room.name", is_state=True) == 50

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from federation.models import Destination, InboundTransaction, OutboundLpdu, OutboundTransaction
+from federation.models import Destination, InboundTransaction, OutboundLpdu, OutboundTransaction, PendingLeave
 from linmatrix.readonly_admin import EstimatingPaginator, ReadOnlyAdmin, pretty_json
 from rooms.creation import create_room
 from rooms.models import Event, Finding, Gap, LocalUser, PendingInvite, Room, RoomServer, StateEntry
@@ -91,6 +91,17 @@ def make_request(number: int) -> None:
     )
 
 
+def make_leave(number: int) -> None:
+    PendingLeave.objects.create(
+        room_id=f"!invite{number}:peer.example",
+        user_id=CREATOR,
+        hub_server="peer.example",
+        room_version="I.1",
+        created_at=timezone.now(),
+        next_attempt=timezone.now(),
+    )
+
+
 MAKERS: dict[type, Callable[[int], object]] = {
     Room: make_rooms,
     Event: make_rooms,
@@ -104,6 +115,7 @@ MAKERS: dict[type, Callable[[int], object]] = {
     OutboundLpdu: make_lpdu,
     OutboundTransaction: make_transaction,
     InboundTransaction: make_request,
+    PendingLeave: make_leave,
 }
 READ_ONLY = [model for model in MAKERS if model is not LocalUser]
 

@@ -61,7 +61,7 @@ def bring_in(alice_at, console, alpha, room_id):
     eventually(lambda: have_the_same_line(console, alice_at, room_id), "history was fetched")
 
 
-def test_an_invited_user_joins_and_both_sides_read_each_other(console, alpha, at_alpha, room):
+def test_row93_an_invited_user_joins_and_both_sides_read_each_other(console, alpha, at_alpha, room):
     console.run("send", room, HUGO, "before")
     bring_in(at_alpha, console, alpha, room)
     console.run("send", room, HUGO, "from the hub")
@@ -72,14 +72,14 @@ def test_an_invited_user_joins_and_both_sides_read_each_other(console, alpha, at
     assert {verdict for _, verdict, _ in line(at_alpha, room)} == {"accepted"}
 
 
-def test_history_from_before_the_join_is_fetched_whole(console, alpha, at_alpha, room):
+def test_row106_history_from_before_the_join_is_fetched_whole(console, alpha, at_alpha, room):
     for number in range(HISTORY):
         console.run("send", room, HUGO, f"{number}")
     bring_in(at_alpha, console, alpha, room)
     assert messages(at_alpha, room) == [f"{number}" for number in range(HISTORY)]
 
 
-def test_a_server_that_was_stopped_gets_what_it_missed_and_can_answer(console, alpha, room):
+def test_row94_a_server_that_was_stopped_gets_what_it_missed_and_can_answer(console, alpha, room):
     with Driver(alpha) as driver:
         bring_in(driver, console, alpha, room)
         driver.run("send", room, ALICE, "good night")

@@ -100,7 +100,8 @@ class TlsPeer(Peer):
         def send_join(request):
             pdu = room.add(lpdu=lpdu_of_request(request.content))
             state = [item.event for item in room.state_before(len(room.line) - 1)]
-            return 200, {"state": state, "auth_chain": state, "event": pdu.event}
+            chain = [item.event for item in room.line[:-1] if "state_key" in item.event]
+            return 200, {"state": state, "auth_chain": chain, "event": pdu.event}
 
         def send_leave(request):
             room.add(lpdu=lpdu_of_request(request.content))

@@ -1,17 +1,12 @@
 """The DNS side, against a name server on loopback."""
 
-import socket
-import threading
 from collections.abc import Iterator
 
-import dns.flags
-import dns.message
-import dns.rcode
-import dns.rrset
 import pytest
 
 from linmatrix.transport.errors import Unreachable
-from linmatrix.transport.lookup import Answer, DnsLookup
+from linmatrix.transport.lookup import Answer, DnsLookup, Service
+from tests.support.name_server import NameServer, addresses, services
 
 ZONE = {
     ("both.example.", "A"): [("both.example.", 300, "A", ["192.0.2.1", "192.0.2.2"])],
@@ -20,49 +15,29 @@ ZONE = {
         ("alias.example.", 30, "CNAME", ["real.example."]),
         ("real.example.", 300, "A", ["192.0.2.9"]),
     ],
-    ("half.example.", "A"): [("half.example.", 60, "A", ["192.0.2.3"])],
+    **addresses("half.example", "192.0.2.3"),
     ("empty.example.", "A"): [],
-    ("127.1.", "A"): [("127.1.", 60, "A", ["192.0.2.4"])],
+    ("silent.example.", "A"): [],
+    ("broken.example.", "A"): [],
+    **addresses("127.1", "192.0.2.4"),
+    **services("_s._tcp.order.example", "20 0 3 c.example.", "10 0 1 A.example.", "15 9 2 b.example.", ttl=90),
+    **services("_s._tcp.weight.example", "1 65535 1 heavy.example.", "1 0 2 light.example."),
+    **services("_s._tcp.none.example", "0 0 0 ."),
+    ("_s._tcp.empty.example.", "SRV"): [],
+    ("_s._tcp.silent.example.", "SRV"): [],
+    ("_s._tcp.broken.example.", "SRV"): [],
 }
 """Records by question. AAAA of names with only A is an empty answer, of half.example a failure of the server."""
 
 
-def _respond(wire: bytes) -> bytes | None:
-    query = dns.message.from_wire(wire)
-    question = query.question[0]
-    name, record = question.name.to_text(), dns.rdatatype.to_text(question.rdtype)
-    response = dns.message.make_response(query)
-    response.flags |= dns.flags.RA
-    if name == "silent.example.":
-        return None
-    if name == "broken.example." or (name, record) == ("half.example.", "AAAA"):
-        response.set_rcode(dns.rcode.SERVFAIL)
-    elif not any(known == name for known, _ in ZONE):
-        response.set_rcode(dns.rcode.NXDOMAIN)
-    for owner, ttl, kind, values in ZONE.get((name, record), []):
-        response.answer.append(dns.rrset.from_text(owner, ttl, "IN", kind, *values))
-    return response.to_wire()
-
-
 @pytest.fixture(scope="module")
 def lookup() -> Iterator[DnsLookup]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-
-        def serve() -> None:
-            while True:
-                wire, client = server.recvfrom(4096)
-                if wire == b"stop":
-                    return
-                response = _respond(wire)
-                if response is not None:
-                    server.sendto(response, client)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield DnsLookup(nameservers=["127.0.0.1"], port=server.getsockname()[1])
-        server.sendto(b"stop", server.getsockname())
-        thread.join()
+    with NameServer(ZONE) as server:
+        for name in ("silent.example.", "broken.example.", "_s._tcp.silent.example.", "_s._tcp.broken.example."):
+            questions = server.silent if "silent" in name else server.broken
+            questions |= {(name, record) for record in ("A", "AAAA", "SRV")}
+        server.broken.add(("half.example.", "AAAA"))
+        yield server.lookup
 
 
 def test_both_families_are_asked_for_and_the_shorter_ttl_holds(lookup: DnsLookup) -> None:
@@ -96,3 +71,29 @@ def test_numbers_are_names_to_dns_and_not_read_as_addresses(lookup: DnsLookup) -
 def test_a_failure_says_what_an_operator_can_check(lookup: DnsLookup, host: str, reason: str) -> None:
     with pytest.raises(Unreachable, match=reason):
         lookup(host, 1)
+
+
+def test_services_are_in_order_of_priority_and_have_a_ttl(lookup: DnsLookup) -> None:
+    answer = lookup.services("_s._tcp.order.example", 10)
+    assert answer.services == (Service("A.example", 1), Service("b.example", 2), Service("c.example", 3))
+    assert answer.ttl == 90
+
+
+def test_services_of_one_priority_are_drawn_by_weight(lookup: DnsLookup) -> None:
+    first = [lookup.services("_s._tcp.weight.example", 10).services[0].host for _ in range(20)]
+    assert first.count("heavy.example") >= 19
+
+
+def test_a_service_that_is_not_available_has_no_host(lookup: DnsLookup) -> None:
+    assert lookup.services("_s._tcp.none.example", 10).services == (Service("", 0),)
+
+
+@pytest.mark.parametrize("name", ["_s._tcp.missing.example", "_s._tcp.empty.example", f"_s._tcp.{'a.' * 125}example"])
+def test_a_name_without_services_has_none(lookup: DnsLookup, name: str) -> None:
+    assert lookup.services(name, 10).services == ()
+
+
+@pytest.mark.parametrize(("name", "reason"), [("silent", "in time"), ("broken", "refuse or fail")])
+def test_no_answer_about_services_is_not_the_same_as_none(lookup: DnsLookup, name: str, reason: str) -> None:
+    with pytest.raises(Unreachable, match=reason):
+        lookup.services(f"_s._tcp.{name}.example", 1)

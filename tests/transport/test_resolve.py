@@ -3,8 +3,10 @@
 import pytest
 
 from linmatrix.transport.errors import NotConnected, Unreachable
+from linmatrix.transport.hosts import FAILURE_TTL, HURRIED_SECONDS, MAX_ADDRESSES, MAX_TTL, MIN_TTL
 from linmatrix.transport.lookup import Answer
-from linmatrix.transport.resolve import FAILURE_TTL, MAX_ADDRESSES, MAX_TTL, MIN_TTL, Resolver, Target
+from linmatrix.transport.resolve import Resolver
+from linmatrix.transport.target import Endpoint, Target
 
 
 class FakeDns:
@@ -33,14 +35,18 @@ def resolver(dns: FakeDns, *, allow_private: bool = False, clock: Clock | None =
     return Resolver(allow_private=allow_private, lookup=dns, clock=clock or Clock())
 
 
+def addresses(target: Target) -> tuple[str, ...]:
+    return tuple(endpoint.address for endpoint in target.endpoints)
+
+
 def test_step_1_an_explicit_port_is_used_literally_and_named_in_the_host_header() -> None:
     target = resolver(FakeDns("8.8.8.8")).resolve("hub.example.org:3500")
-    assert target == Target("hub.example.org", 3500, "hub.example.org:3500", ("8.8.8.8",))
+    assert target == Target("hub.example.org", "hub.example.org:3500", (Endpoint("8.8.8.8", 3500),))
 
 
 def test_step_4_without_delegation_the_port_is_8448_and_the_host_header_has_none() -> None:
     target = resolver(FakeDns("8.8.8.8")).resolve("hub.example.org")
-    assert target == Target("hub.example.org", 8448, "hub.example.org", ("8.8.8.8",))
+    assert target == Target("hub.example.org", "hub.example.org", (Endpoint("8.8.8.8", 8448),))
 
 
 def test_dns_and_certificates_ignore_case_while_the_host_header_keeps_it() -> None:
@@ -70,7 +76,7 @@ def test_an_improper_name_is_uncontactable(name: str) -> None:
 @pytest.mark.parametrize("name", ["localhost:8448", "a.localhost:1", "A.LocalHost"])
 def test_localhost_is_loopback_without_dns_where_private_addresses_are_allowed(name: str) -> None:
     dns = FakeDns("8.8.8.8")
-    assert resolver(dns, allow_private=True).resolve(name).addresses == ("127.0.0.1", "::1")
+    assert addresses(resolver(dns, allow_private=True).resolve(name)) == ("127.0.0.1", "::1")
     with pytest.raises(NotConnected, match=r"127.0.0.1 \(loopback\)"):
         resolver(dns).resolve(name)
     assert dns.asked == []
@@ -89,12 +95,12 @@ def test_an_answer_with_only_private_addresses_is_refused_with_the_reason() -> N
 
 def test_of_a_mixed_answer_only_the_usable_addresses_are_kept() -> None:
     target = resolver(FakeDns("10.0.0.1", "64:ff9b::808:808", "2a00::1", "8.8.8.8")).resolve("hub.example.org")
-    assert target.addresses == ("8.8.8.8", "2a00::1")
+    assert addresses(target) == ("8.8.8.8", "2a00::1")
 
 
 def test_addresses_are_capped() -> None:
     target = resolver(FakeDns(*(f"8.8.8.{n}" for n in range(100)))).resolve("hub.example.org")
-    assert len(target.addresses) == MAX_ADDRESSES
+    assert len(target.endpoints) == MAX_ADDRESSES
 
 
 def test_an_answer_is_remembered_for_its_ttl() -> None:
@@ -103,9 +109,9 @@ def test_an_answer_is_remembered_for_its_ttl() -> None:
     resolve("hub.example.org")
     dns.answer = Answer(("1.1.1.1",), 60)
     clock.now = 59
-    assert resolve("hub.example.org:1").addresses == ("8.8.8.8",)
+    assert addresses(resolve("hub.example.org:1")) == ("8.8.8.8",)
     clock.now = 61
-    assert resolve("hub.example.org").addresses == ("1.1.1.1",)
+    assert addresses(resolve("hub.example.org")) == ("1.1.1.1",)
 
 
 @pytest.mark.parametrize(("ttl", "kept"), [(0, MIN_TTL), (10**9, MAX_TTL)])
@@ -127,20 +133,13 @@ def test_a_failure_is_remembered_briefly() -> None:
     assert len(dns.asked) == 1
     dns.answer = Answer(("8.8.8.8",), 60)
     clock.now = FAILURE_TTL + 1
-    assert resolve("hub.example.org").addresses == ("8.8.8.8",)
+    assert addresses(resolve("hub.example.org")) == ("8.8.8.8",)
 
 
-def test_an_override_decides_address_and_port_and_leaves_the_names_alone() -> None:
-    dns = FakeDns("8.8.8.8")
-    overrides = {"hub.example.org": "10.0.0.5:443", "six.example:9": "[fd00::1]:8448"}
-    overridden = Resolver(allow_private=False, overrides=overrides, lookup=dns)
-    assert overridden.resolve("hub.example.org") == Target("hub.example.org", 443, "hub.example.org", ("10.0.0.5",))
-    assert overridden.resolve("six.example:9") == Target("six.example", 8448, "six.example:9", ("fd00::1",))
-    assert dns.asked == []
-    assert overridden.resolve("HUB.example.org").addresses == ("8.8.8.8",), "names differing in case differ"
-
-
-@pytest.mark.parametrize("value", ["10.0.0.5", "10.0.0.5:0", "10.0.0.5:x", "hub:1", "0.0.0.0:1", "[fe80::1]:1", ""])
-def test_an_unusable_override_is_refused_at_the_start(value: str) -> None:
-    with pytest.raises(ValueError, match=r"override|does not appear"):
-        Resolver(allow_private=True, overrides={"hub.example.org": value})
+def test_a_failure_in_a_hurry_is_not_remembered() -> None:
+    dns = FakeDns()
+    hasty = resolver(dns)
+    for within, questions in [(HURRIED_SECONDS, 1), (30.0, 2), (30.0, 2)]:
+        with pytest.raises(NotConnected, match="does not exist in DNS"):
+            hasty.resolve("hub.example.org", within=within)
+        assert len(dns.asked) == questions

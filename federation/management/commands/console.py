@@ -17,7 +17,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import close_old_connections
 
 VERBS = (
-    "ban", "create_room", "invite", "invites", "join", "kick", "leave", "members", "rooms", "send", "timeline",
+    "ban", "create_room", "invite", "invites", "join", "kick", "knock", "knocks", "leave", "members", "rooms", "send",
+    "timeline",
 )  # fmt: skip
 
 

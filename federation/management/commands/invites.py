@@ -1,9 +1,9 @@
 """`manage.py invites`: invites to rooms elsewhere that local users have not answered yet."""
 
-import json
 from typing import Any
 
 from federation.management.acting import Acting
+from rooms import pending
 from rooms.models import PendingInvite
 
 
@@ -13,16 +13,8 @@ class Command(Acting):
     help = "List the invites that users of this server have not answered; `join` and `leave` answer them."
 
     def act(self, **options: Any) -> None:
-        invites = PendingInvite.objects.order_by("-received_at")
+        rows = [row for row in PendingInvite.objects.order_by("-received_at") if not pending.is_knock(row)]
         self.table(
             ("room", "name", "invited", "by"),
-            [(row.room_id, _name(row), row.user_id, json.loads(row.json)["sender"]) for row in invites],
+            [(row.room_id, pending.room_name(row), row.user_id, pending.inviter(row)) for row in rows],
         )
-
-
-def _name(invite: PendingInvite) -> object:
-    """What the inviting server says the room is called."""
-    for event in json.loads(invite.stripped_state):
-        if event["type"] == "m.room.name" and isinstance(event["content"], dict):
-            return event["content"].get("name", "")
-    return ""

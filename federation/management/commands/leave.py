@@ -1,4 +1,4 @@
-"""`manage.py leave`: leave a room, or decline an invite to one."""
+"""`manage.py leave`: leave a room, decline an invite to one, or take back a knock."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from federation.management.acting import AsUser, room_id_of, user_id_of
 class Command(AsUser):
     """Takes a user out of a room."""
 
-    help = "Leave a room, or decline an invite to one."
+    help = "Leave a room, decline an invite to one, or take back a knock; the last two work without the hub, too."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -20,4 +20,7 @@ class Command(AsUser):
     def act(self, **options: Any) -> None:
         room_id = room_id_of(options["room"])
         sent = handshakes.leave(room_id=room_id, user_id=user_id_of(options["user"]), reason=options["reason"])
-        self.report(room_id, sent, options)
+        if sent.lpdu_id or sent.event_id:
+            self.report(room_id, sent, options)
+        else:
+            self.screen.print("Done here; the hub is told as soon as it can be reached.")

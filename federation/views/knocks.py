@@ -1,0 +1,39 @@
+"""`GET make_knock` and `POST send_knock` (draft, "Knocks"; decisions 88 to 93, 118)."""
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from federation.membership_requests import append_membership, check_membership_event, check_version, template
+from federation.responses import json_response
+from federation.views.base import FederationView, hosted_room, room_id_parameter, user_id_parameter
+from rooms.state import stripped_state
+
+
+class MakeKnock(FederationView):
+    """A template for a knock, in both forms that there are, as for a join (decision 88)."""
+
+    http_method_names = ["get"]
+
+    def get(self, request: Request, room_id: str, user_id: str) -> HttpResponse:
+        """The partial LPDU."""
+        user_id = user_id_parameter(user_id, origin=self.origin)
+        room = hosted_room(room_id_parameter(room_id), self.origin)
+        check_version(room, request.query_params.getlist("ver"))
+        event = template(room, user_id=user_id, membership="knock")
+        return json_response({**event, "event": event, "room_version": room.version})
+
+
+class SendKnock(FederationView):
+    """Appends a knock. Its answer is an invite to the user, or a leave or ban that `send` brings (decision 82)."""
+
+    http_method_names = ["post"]
+
+    def post(self, request: Request, txn_id: str, *, stable: bool) -> HttpResponse:
+        """`stripped_state`: what the user may know of the room meanwhile."""
+        return self.once("send_knock", txn_id, self._process, stable=stable)
+
+    def _process(self) -> HttpResponse:
+        event = check_membership_event(self.content, origin=self.origin, membership="knock")
+        room = hosted_room(event["room_id"], self.origin)
+        append_membership(room, event)
+        return json_response({"stripped_state": stripped_state(room.room_id)})
