@@ -59,7 +59,8 @@ def check(
 
 
 def _check_create(event: AuthorizedEvent, state: State, room_version: RoomVersion) -> None:
-    """Rule 3: the first event, and only the first, creates a room on its sender's own server.
+    """Rule 3: the first event, and only the first, creates a room on its sender's own server, of the version that its
+    content names (decision 4).
 
     An LPDU has no `prev_events` to betray that it is not the first event; the state does.
     """
@@ -77,7 +78,8 @@ def _check_create(event: AuthorizedEvent, state: State, room_version: RoomVersio
 
 
 def _check_auth_events(event: AuthorizedEvent, known: Mapping[str, CitedEvent]) -> None:
-    """Rule 4: the auth events are among those selected for the event, each once, and of its room."""
+    """Rule 4, all of it (decision 54): the auth events are among those selected for the event, each once, and of its
+    room."""
     cited = []
     for event_id in event.auth_events:
         found = known.get(event_id)
