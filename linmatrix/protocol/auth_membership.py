@@ -2,8 +2,8 @@
 
 Draft section "Auth Rules Algorithm", rule 5, one function per membership that an event asks for; each
 returns to allow the event and raises `Rejected` to refuse it. In every function `target` is the user
-in the state key, whose membership changes. There are no restricted joins: what vouches for one in Matrix is content like
-any other here (decision 46).
+in the state key, whose membership changes. There are no restricted joins: what vouches for one in Matrix
+is content like any other here (decision 46).
 """
 
 from linmatrix.protocol.auth_events import AuthorizedEvent

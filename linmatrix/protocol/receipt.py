@@ -72,7 +72,8 @@ def receive_pdu(checked: CheckedEvent, *, hub: str, keys: KnownKeys) -> Pdu:
 
     Raises `Malformed`, `TooLarge` or `BadSignature`. An event without `hub_server` must be the hub's own
     (decision 13); the hub's own event may carry `hub_server` too, and then needs its one signature
-    (decision 12). The hub's signature is what binds an event to its place (decision 25). A foreign `event_id` member is dropped when the hashes only match without it (decision 19).
+    (decision 12). The hub's signature is what binds an event to its place (decision 25). A foreign `event_id`
+    member is dropped when the hashes only match without it (decision 19).
     """
     event = without_unsigned(checked)
     if is_lpdu(event):
