@@ -7,7 +7,6 @@ one where all of the state came about.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 
 from linmatrix.protocol.events import Pdu
 from linmatrix.protocol.identifiers import domain_of
@@ -51,7 +50,7 @@ def _store(line: Line, answer: CheckedAnswer) -> None:
     for pdu in new:
         verdict = Event.Verdict.REDACTED if pdu.redacted else Event.Verdict.ACCEPTED
         first = not pdu.lpdu_id or used.setdefault(pdu.lpdu_id, pdu.event_id) == pdu.event_id
-        rows.append((pdu if first else replace(pdu, lpdu_id=None), None, verdict, ""))
+        rows.append((pdu if first else pdu._replace(lpdu_id=None), None, verdict, ""))
     if rows:
         insert_events(line.room.room_id, rows, received_at=line.now)
         redact_inserted(line.room, new)

@@ -12,9 +12,8 @@ statements when the block ends, however many events there are, and is committed 
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 
@@ -38,8 +37,7 @@ ACCEPTED = (Event.Verdict.ACCEPTED, Event.Verdict.REDACTED)
 """Verdicts with which an event takes effect."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     pdu: Pdu
     position: int
     verdict: str
@@ -56,6 +54,8 @@ class Line:
         self.room = room
         self.now = now
         self.state: dict[StateKey, StateEvent] = {}
+        # Who may send what as the state is now, with the auth events: the hub's, for messages that follow one another.
+        self.allowed: dict[tuple[str, str], list[str]] = {}
         self._rows: list[_Row] = []
         self._state_rows: list[tuple[StateKey, str, int]] = []
         self._audience = AudienceChanges()
@@ -127,6 +127,7 @@ class Line:
         key = (pdu.event["type"], pdu.event["state_key"])
         before = membership(self.state, key[1])
         self.state[key] = state_event(pdu.event_id, pdu.event)
+        self.allowed.clear()
         self._state_rows.append((key, pdu.event_id, position))
         if key[0] == "m.room.member":
             after = membership(self.state, key[1])

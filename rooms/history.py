@@ -11,7 +11,6 @@ event, a beginning that is no create event, an LPDU used twice, and a branch, ne
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from linmatrix.protocol.events import Pdu
@@ -103,7 +102,7 @@ class _Filling:
             stored = pdu
             if pdu.lpdu_id in used:
                 self._note_replay(pdu, used[pdu.lpdu_id])
-                stored = replace(pdu, lpdu_id=None)
+                stored = pdu._replace(lpdu_id=None)
             elif pdu.lpdu_id:
                 used[pdu.lpdu_id] = pdu.event_id
             rows.append((stored, positions[pdu.event_id], verdict, reason))

@@ -5,9 +5,8 @@ comes here has passed `protocol.receipt`: schema, signatures and hashes are righ
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import connection
@@ -19,13 +18,13 @@ from linmatrix.protocol.completion import complete, new_event
 from linmatrix.protocol.errors import ProtocolError, Rejected, TooLarge, WrongHub
 from linmatrix.protocol.events import Lpdu, Pdu
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
+from linmatrix.protocol.signing import SigningKey
 from rooms import server_acl
 from rooms.append import Line, open_line
 from rooms.joint import Joint
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one LPDU: its event, or why it was refused.
 
     `pdu` is None when it was refused, and when it was in the line already (`known_event_id`).
@@ -56,9 +55,9 @@ def _append(room_id: str, lpdus: Sequence[tuple[Lpdu, datetime]]) -> list[Outcom
     with open_line(room_id, now=lpdus[-1][1]) as line:
         line.load_state_for(lpdu.event for lpdu, _ in lpdus)
         known = line.known_lpdus([lpdu.lpdu_id for lpdu, _ in lpdus])
-        outcomes = []
+        outcomes, key = [], signing_key()
         for lpdu, _ in lpdus:
-            outcome = _append_one(line, lpdu, known)
+            outcome = _append_one(line, lpdu, known, key)
             if outcome.pdu is not None:
                 known[lpdu.lpdu_id] = outcome.pdu.event_id
             outcomes.append(outcome)
@@ -68,45 +67,59 @@ def _append(room_id: str, lpdus: Sequence[tuple[Lpdu, datetime]]) -> list[Outcom
 _appends: Joint[tuple[Lpdu, datetime], Outcome] = Joint(_append, max_items=MAX_TOGETHER)
 
 
-def _append_one(line: Line, lpdu: Lpdu, known: dict[str, str]) -> Outcome:
+def _append_one(line: Line, lpdu: Lpdu, known: dict[str, str], key: SigningKey) -> Outcome:
     if lpdu.lpdu_id in known:
         return Outcome(lpdu.lpdu_id, known_event_id=known[lpdu.lpdu_id])
     try:
-        pdu = complete_lpdu(line, lpdu)
+        pdu = complete_lpdu(line, lpdu, key)
     except (Rejected, TooLarge, WrongHub) as refusal:
         return Outcome(lpdu.lpdu_id, refusal=refusal)
     line.append(pdu)
     return Outcome(lpdu.lpdu_id, pdu)
 
 
-def complete_lpdu(line: Line, lpdu: Lpdu) -> Pdu:
-    """The PDU that an LPDU would be at the end of the line. Raises `Rejected`, `TooLarge`, `WrongHub`."""
+def complete_lpdu(line: Line, lpdu: Lpdu, key: SigningKey | None = None) -> Pdu:
+    """The PDU that an LPDU would be at the end of the line. Raises `Rejected`, `TooLarge`, `WrongHub`.
+
+    Whoever completes many at once gives the key, which is otherwise looked up for each.
+    """
     if lpdu.event["hub_server"] != settings.SERVER_NAME:
         raise WrongHub(f"the event is for the hub {lpdu.event['hub_server']}")
-    return _complete(line, lpdu.event, lpdu)
+    return _complete(line, lpdu.event, lpdu, key or signing_key())
 
 
 def complete_own(line: Line, event: dict[str, Any]) -> Pdu:
     """The PDU that a new event of a user of ours would be at the end of the line. Raises `Rejected`, `TooLarge`."""
-    return _complete(line, event, None)
+    return _complete(line, event, None, signing_key())
 
 
-def _complete(line: Line, event: dict[str, Any], lpdu: Lpdu | None) -> Pdu:
-    authorize(line, event)
+def _complete(line: Line, event: dict[str, Any], lpdu: Lpdu | None, key: SigningKey) -> Pdu:
     return complete(
         event,
-        auth_events=select_auth_events(
-            type=event["type"],
-            state_key=event.get("state_key"),
-            sender=event["sender"],
-            content=event["content"],
-            state=line.state,
-        ),
+        auth_events=_allowed_by(line, event),
         prev_event=line.room.head_event_id or None,
         server=settings.SERVER_NAME,
-        key=signing_key(),
+        key=key,
         lpdu=lpdu,
     )
+
+
+def _allowed_by(line: Line, event: dict[str, Any]) -> list[str]:
+    """The auth events of an event that would follow the line's last. Raises `Rejected`.
+
+    Messages of one sender that follow one another are judged once, until the state changes.
+    """
+    type_, sender = event["type"], event["sender"]
+    alike = "state_key" not in event and type_ not in auth_rules.READ_BY_CONTENT
+    if alike and (type_, sender) in line.allowed:
+        return line.allowed[type_, sender]
+    authorize(line, event)
+    selected = select_auth_events(
+        type=type_, state_key=event.get("state_key"), sender=sender, content=event["content"], state=line.state
+    )
+    if alike:
+        line.allowed[type_, sender] = selected
+    return selected
 
 
 def authorize(line: Line, event: dict[str, Any]) -> None:

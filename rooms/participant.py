@@ -9,7 +9,6 @@ before it, fetched afterwards, fills the positions below it downwards (`rooms.hi
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -85,7 +84,7 @@ class _Appending:
             note_edit(self.findings, pdu)
         verdict, reason = self._verdict(pdu)
         if pdu.lpdu_id in self._known_lpdus:
-            self.line.append(replace(pdu, lpdu_id=None), verdict=verdict, reason=reason)
+            self.line.append(pdu._replace(lpdu_id=None), verdict=verdict, reason=reason)
         else:
             self.line.append(pdu, verdict=verdict, reason=reason)
         if pdu.lpdu_id:

@@ -7,13 +7,12 @@ authorization rules see events stand here too, so that every module of the rules
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from linmatrix.protocol.state import CREATE, JOIN_RULES, POWER_LEVELS, State, StateKey, member
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorizedEvent:
+class AuthorizedEvent(NamedTuple):
     """What the authorization rules read of an event whose schema was checked on receipt.
 
     `state_key` is None for an event that is not state. `prev_events` and `auth_events` are empty for an

@@ -24,6 +24,10 @@ from linmatrix.protocol.power_levels import event_level, user_level
 from linmatrix.protocol.room_versions import RoomVersion
 from linmatrix.protocol.state import CREATE, State, StateEvent, membership
 
+READ_BY_CONTENT = frozenset(("m.room.create", "m.room.member", "m.room.power_levels"))
+"""Types of which the rules read the content. What they say of any other event follows from its type, its sender, its
+state key and the state before it."""
+
 
 def check(
     event: AuthorizedEvent,

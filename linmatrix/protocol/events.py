@@ -5,8 +5,7 @@ Decisions 7, 11 to 15, 19, 34 to 37.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NewType
+from typing import Any, NamedTuple, NewType
 
 from linmatrix.protocol.canonical_json import MAX_CONTENT_DEPTH, MAX_SAFE_INTEGER, nesting
 from linmatrix.protocol.errors import Malformed
@@ -30,8 +29,7 @@ CheckedEvent = NewType("CheckedEvent", dict[str, Any])
 """An event object that has passed `check_schema`: its members have the types that all else relies on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lpdu:
+class Lpdu(NamedTuple):
     """A checked LPDU: schema, signature and hash are right (or it is the redacted copy, decision 20).
 
     `event` carries the sender's server's signatures only. `lpdu_id` is its id as it was received.
@@ -42,8 +40,7 @@ class Lpdu:
     redacted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pdu:
+class Pdu(NamedTuple):
     """A complete event: `encoded` is its canonical JSON, which is kept and served as it is.
 
     `lpdu_id` is the id of the LPDU within it, None for an event that a hub made by itself.

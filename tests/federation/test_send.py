@@ -260,3 +260,20 @@ def test_row77_fifty_pdus_and_a_hundred_unknown_edus_are_no_error(peer, joined):
         "PUT", "/_matrix/federation/v2/send/edus", {"pdus": [None] * 50, "edus": [{"type": "x"}] * 100}
     )
     assert (response.status_code, response.json()) == (200, {"failed_pdus": {}})
+
+
+def test_a_message_is_judged_by_the_state_that_an_event_just_before_it_has_made(peer, joined):
+    """Both are in one transaction, where messages of one sender that follow one another are judged once."""
+    first, second = peer.lpdu(joined.room_id, content={"n": 1}), peer.lpdu(joined.room_id, content={"n": 2})
+    gone = peer.lpdu(joined.room_id, type="m.room.member", content={"membership": "leave"}, state_key=peer.user("user"))
+    late = peer.lpdu(joined.room_id, content={"n": 3})
+    answer = peer.send([lpdu.event for lpdu in (first, second, gone, late)]).json()
+    assert answer == {"failed_pdus": {late.lpdu_id: {"error": "rule 6: the sender's membership is leave, not join"}}}
+
+
+def test_messages_of_several_types_and_senders_are_judged_each_by_themselves(peer, joined):
+    stranger = peer.lpdu(joined.room_id, localpart="stranger")
+    name = peer.lpdu(joined.room_id, type="m.room.name", content={"name": "x"}, state_key="")
+    lpdus = [peer.lpdu(joined.room_id), stranger, name, peer.lpdu(joined.room_id, content={"body": "more"})]
+    failed = peer.send([lpdu.event for lpdu in lpdus]).json()["failed_pdus"]
+    assert set(failed) == {stranger.lpdu_id, name.lpdu_id}
