@@ -109,9 +109,29 @@ def fetch_page(room: Room, event_id: str) -> Page:
     if answer.status != 200 or not isinstance(pdus, list):
         raise BadAnswer(f"{room.hub_server} answered backfill with {answer}")
     page = check_page(pdus[:PAGE], room_id=room.room_id, hub=room.hub_server)
-    if event_id not in page.failed and all(event_id != pdu.event_id for pdu in page.events):
+    if not _holds(page, event_id):
+        page = _fetch_event(room, event_id)
+    if not _holds(page, event_id):
         raise Withheld(f"{room.hub_server} answered backfill without {event_id}")
     return page
+
+
+def _holds(page: Page, event_id: str) -> bool:
+    return event_id in page.failed or any(event_id == pdu.event_id for pdu in page.events)
+
+
+def _fetch_event(room: Room, event_id: str) -> Page:
+    """The event alone: an existing hub answers every backfill with an empty page. Raises `TransportError`."""
+    answer = federation_client().call(
+        room.hub_server,
+        "GET",
+        paths.event(event_id),
+        stable=paths.uses_stable_paths(room.version),
+        timeout=BACKFILL_TIMEOUT,
+        max_response_bytes=MAX_BACKFILL_BYTES,
+    )
+    found = [answer.content] if answer.status == 200 else []
+    return check_page(found, room_id=room.room_id, hub=room.hub_server)
 
 
 def check_pdus(objects: list[Any], *, room_id: str, hub: str) -> list[Pdu]:
