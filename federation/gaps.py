@@ -26,7 +26,7 @@ from keys.keyring import keys_for
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.errors import BadSignature, Malformed, ProtocolError
 from linmatrix.protocol.events import MAX_EVENT_BYTES, CheckedEvent, Pdu, check_schema
-from linmatrix.protocol.hashes import event_id
+from linmatrix.protocol.hashes import event_id, event_id_elsewhere
 from linmatrix.protocol.identifiers import is_event_id
 from linmatrix.protocol.receipt import keys_needed, receive_pdu
 from linmatrix.protocol.redaction import redact
@@ -145,8 +145,7 @@ def check_page(objects: list[Any], *, room_id: str, hub: str) -> Page:
 
     def leave_out(item: Any, error: ProtocolError, kind: Finding.Kind = Finding.Kind.INVALID) -> None:
         logger.info("left out an event of %s from %s: %s", room_id, hub, error.reason)
-        if (failure := _failed(item, room_id, kind, error.reason)) is not None:
-            failed[failure.event_id] = failure
+        failed.update((failure.event_id, failure) for failure in _failed(item, room_id, kind, error.reason))
 
     events: list[CheckedEvent] = []
     for item in objects:
@@ -176,18 +175,21 @@ def _lacks_a_key(event: CheckedEvent, keys: KnownKeys) -> bool:
     return any(not any(key.valid_at(ts) for key in keys.get(needed, ())) for needed in keys_needed(event))
 
 
-def _failed(item: Any, room_id: str, kind: Finding.Kind, reason: str) -> Failed | None:
-    """What can be said about an object that fails the checks; None when not even where it belongs."""
+def _failed(item: Any, room_id: str, kind: Finding.Kind, reason: str) -> list[Failed]:
+    """What can be said about an object that fails the checks: nothing, when not even where it belongs is clear.
+
+    An event whose id covers more at its hub than here is known by that id, too: those that follow it name it so.
+    """
     try:
-        known_as, kept = event_id(item), redact(item)
+        known_as, kept = {event_id(item), event_id_elsewhere(item)}, redact(item)
     except (KeyError, TypeError, AttributeError, ProtocolError):
-        return None
+        return []
     before = item.get("prev_events")
     if item.get("room_id") != room_id or not isinstance(before, list) or not all(map(is_event_id, before)):
-        return None
+        return []
     text = canonical_json.dumps(kept)
     evidence = text.decode() if len(text) <= MAX_EVENT_BYTES else ""
-    return Failed(known_as, before[0] if before else "", kind, reason, evidence)
+    return [Failed(name, before[0] if before else "", kind, reason, evidence) for name in known_as]
 
 
 def fetch_predecessors(room: Room, pdu: Pdu) -> list[Pdu]:

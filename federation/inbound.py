@@ -22,7 +22,7 @@ from keys.keyring import keys_for
 from linmatrix.protocol.errors import BadSignature, Malformed, ProtocolError, TooLarge
 from linmatrix.protocol.events import CheckedEvent, Lpdu, Pdu, check_schema, is_lpdu
 from linmatrix.protocol.hashes import event_id
-from linmatrix.protocol.identifiers import domain_of, is_room_id
+from linmatrix.protocol.identifiers import domain_of, is_room_id, is_user_id
 from linmatrix.protocol.receipt import receive_lpdu, receive_pdu
 from linmatrix.protocol.signing import KnownKeys
 from rooms.append import rooms_by_id
@@ -77,7 +77,9 @@ def receive_transaction(origin: str, pdus: Sequence[Any]) -> FailedPdus:
     should be sent again.
     """
     failed: FailedPdus = {}
-    received = _identify(origin, pdus, failed)
+    received, elsewhere = _identify(origin, pdus, failed)
+    for event in elsewhere:
+        invited.receive_for_pending(origin, event)
     keys = keys_for(item.event for item in received)
     with _turn:
         checked = _checked(origin, received, keys, failed)
@@ -106,10 +108,11 @@ def _checked(
     return checked
 
 
-def _identify(origin: str, pdus: Sequence[Any], failed: FailedPdus) -> list[_Received]:
-    """The events that concern us, before any cryptography (draft, send, step 1; decision 77)."""
-    rooms = _rooms({pdu.get("room_id") for pdu in pdus if isinstance(pdu, dict)})
-    received = []
+def _identify(origin: str, pdus: Sequence[Any], failed: FailedPdus) -> tuple[list[_Received], list[CheckedEvent]]:
+    """The events of rooms that concern us, before any cryptography (draft, send, step 1; decision 77), and all of
+    rooms that we do not host: they may be about an invite that waits, too."""
+    rooms = _rooms(pdus)
+    received, elsewhere = [], []
     for pdu in pdus:
         try:
             if isinstance(pdu, dict) and not is_room_id(pdu.get("room_id")):
@@ -117,24 +120,42 @@ def _identify(origin: str, pdus: Sequence[Any], failed: FailedPdus) -> list[_Rec
             event = check_schema(pdu)
             room = rooms.get(event["room_id"])
             if room is None or room.role == Room.Role.PARTICIPANT:
-                invited.receive_for_pending(origin, event)
+                elsewhere.append(event)
             if room is not None and _concerns_us(origin, event, room):
                 received.append(_Received(event, room))
         except Refused as refusal:
             _fail(failed, pdu, str(refusal))
         except Malformed as error:
             logger.info("dropped an event from %s: %s", origin, error.reason)
-    return received
+    return received, elsewhere
 
 
-def _rooms(room_ids: set[Any]) -> dict[str, Room]:
-    """The rooms with these ids that we know and have not blocked."""
-    valid = [room_id for room_id in room_ids if is_room_id(room_id)]
-    rooms = rooms_by_id(valid)
-    not_hosted = [room_id for room_id in valid if room_id not in rooms or rooms[room_id].role != Room.Role.HUB]
-    if not_hosted and _wait_for_joins(not_hosted):
-        rooms |= rooms_by_id(not_hosted)
+def _rooms(pdus: Sequence[Any]) -> dict[str, Room]:
+    """The rooms of these event objects that we know and have not blocked."""
+    by_room: dict[str, list[dict[str, Any]]] = {}
+    for pdu in pdus:
+        if isinstance(pdu, dict) and is_room_id(pdu.get("room_id")):
+            by_room.setdefault(pdu["room_id"], []).append(pdu)
+    rooms = rooms_by_id(by_room)
+    awaited = [
+        room_id
+        for room_id, events in by_room.items()
+        if (room_id not in rooms or rooms[room_id].role != Room.Role.HUB) and not all(map(_is_join_of_ours, events))
+    ]
+    if awaited and _wait_for_joins(awaited):
+        rooms |= rooms_by_id(awaited)
     return {room_id: room for room_id, room in rooms.items() if not room.blocked}
+
+
+def _is_join_of_ours(event: dict[str, Any]) -> bool:
+    """Whether this is the echo of a join that one of our users has asked for.
+
+    A hub may send it before it answers the join: waiting for that answer here would make both wait for each other.
+    The answer brings the event, too.
+    """
+    content, user_id = event.get("content"), event.get("state_key")
+    is_join = event.get("type") == "m.room.member" and isinstance(content, dict) and content.get("membership") == "join"
+    return is_join and is_user_id(user_id) and domain_of(user_id) == settings.SERVER_NAME
 
 
 def _wait_for_joins(room_ids: Sequence[str]) -> bool:

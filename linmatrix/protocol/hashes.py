@@ -10,7 +10,7 @@ from typing import Any
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.encoding import decode_base64, encode_base64, encode_base64url
 from linmatrix.protocol.errors import Malformed
-from linmatrix.protocol.redaction import redact
+from linmatrix.protocol.redaction import redact, redact_as_elsewhere
 
 SHA256_LENGTH = 32
 
@@ -58,6 +58,13 @@ def signed_bytes(event: dict[str, Any]) -> bytes:
 def event_id_of(covered: bytes) -> str:
     """The event id for the bytes that `signed_bytes` made."""
     return "$" + encode_base64url(sha256(covered).digest())
+
+
+def event_id_elsewhere(event: dict[str, Any]) -> str:
+    """The id that servers give an event whose redaction keeps more than the draft's (`redact_as_elsewhere`)."""
+    redacted = redact_as_elsewhere(event)
+    redacted.pop("signatures", None)
+    return event_id_of(canonical_json.dumps(redacted))
 
 
 def event_id(event: dict[str, Any]) -> str:

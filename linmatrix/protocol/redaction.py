@@ -41,6 +41,24 @@ KEPT_CONTENT: dict[str, frozenset[str]] = {
 }
 """Fields of `content` kept per event type; `m.room.create` keeps all, types not named keep none."""
 
+KEPT_ELSEWHERE: dict[str, frozenset[str]] = {
+    "m.room.join_rules": frozenset(("allow",)),
+    "m.room.member": frozenset(("join_authorised_via_users_server",)),
+    "m.room.redaction": frozenset(("redacts",)),
+}
+"""What redaction keeps beside the draft's list at servers that follow Matrix's; their events' ids cover it."""
+
+
+def redact_as_elsewhere(event: dict[str, Any]) -> dict[str, Any]:
+    """The event as those servers redact it. Only for knowing the ids that they give: here it counts for nothing."""
+    kept = redact(event)
+    for field in KEPT_ELSEWHERE.get(event["type"], frozenset()) & event["content"].keys():
+        kept["content"][field] = event["content"][field]
+    third_party = event["content"].get("third_party_invite")
+    if event["type"] == "m.room.member" and isinstance(third_party, dict) and "signed" in third_party:
+        kept["content"]["third_party_invite"] = {"signed": third_party["signed"]}
+    return kept
+
 
 def redact(event: dict[str, Any]) -> dict[str, Any]:
     """The event with only the fields that redaction keeps. The argument is not changed."""

@@ -351,10 +351,6 @@ def test_dag_prototype_13_a_redaction_of_ours_is_not_taken_there_and_holds_nothi
     assert our_messages(theirs.room_id) == theirs.messages() == ["oops", "after"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what follows a redaction of its waits for it for ever: redaction keeps more there, its id is another here",
-)
 def test_dag_prototype_13_a_redaction_of_its_does_not_stop_the_room_here(other, theirs):
     target = own_message(other, theirs, "oops")
     other.own(theirs, "m.room.redaction", {"redacts": target})

@@ -131,6 +131,8 @@ def bad_events(peer, room_id):
         "65537 bytes": refused({**large, "padding": "x" * room_left}, "the event is larger than 65536 bytes"),
         "a whole PDU": refused(pdu, "this server is the room's hub and takes LPDUs only"),
         "no room": refused({**good.event, "room_id": "room"}, "the event has no valid room_id"),
+        "a room id that is an object": refused({**good.event, "room_id": {}}, "the event has no valid room_id"),
+        "a room id that is a list": refused({**good.event, "room_id": [room_id]}, "the event has no valid room_id"),
         "another room": dropped({**good.event, "room_id": "!unknown:hub.example.org"}),
         "no type": dropped({key: value for key, value in good.event.items() if key != "type"}),
         "a sender of another grammar": dropped({**good.event, "sender": "@User:part.example.org"}),

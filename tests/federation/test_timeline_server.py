@@ -317,10 +317,6 @@ def test_timeline_server_10_its_echo_is_served_while_our_transaction_is_under_wa
     assert our_messages(theirs.room_id) == ["one", "two"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a transaction waits for the join that waits for it, and is answered with 503 after ten seconds",
-)
 def test_timeline_server_10_the_echo_of_our_join_is_served_while_the_join_is_under_way(other):
     room = other.create_room()
     other.echoes_joins = True
@@ -484,10 +480,6 @@ def test_timeline_server_20_a_join_rule_with_allow_keeps_us_out_and_leaves_nothi
     assert not Room.objects.exists()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what follows an event that redaction keeps more of there waits for it for ever: its id is another one here",
-)
 def test_timeline_server_20_a_join_rule_with_allow_does_not_stop_the_room_here(other, theirs):
     rules = other.own(theirs, "m.room.join_rules", {"join_rule": "public", "allow": []}, state_key="")
     assert id_there(theirs.get(rules), {}) != id_there(theirs.get(rules), KEPT)
