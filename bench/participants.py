@@ -21,6 +21,9 @@ from linmatrix.protocol.signing import SigningKey, sign_object
 LPDU_BYTES = 900
 """Canonical JSON of one LPDU, signature included: a chat message of some 400 characters, or a shorter encrypted one."""
 
+UNSTABLE = f"/_matrix/federation/unstable/{UNSTABLE_PREFIX}"
+"""The path that rooms of the default version take."""
+
 KEY_VALIDITY_MS = 12 * 3600 * 1000
 _NUMBER_DIGITS = 8
 
@@ -92,11 +95,8 @@ class Participant:
         return requests
 
     def _transaction(self, txn_id: str, messages: list[Lpdu], hub: str) -> SignedRequest:
-        # On the path that rooms of the default version take.
-        target = f"/_matrix/federation/unstable/{UNSTABLE_PREFIX}/send/{txn_id}"
-        body = canonical_json.dumps({"edus": [], "pdus": [lpdu.event for lpdu in messages]})
-        header = authorization(method="PUT", uri=target, origin=self.name, destination=hub, content=body, key=self.key)
-        return SignedRequest(target, header, body)
+        content = {"edus": [], "pdus": [lpdu.event for lpdu in messages]}
+        return self.signed("PUT", f"{UNSTABLE}/send/{txn_id}", hub=hub, content=content)
 
     def signed(self, method: str, target: str, *, hub: str, content: dict[str, Any] | None = None) -> SignedRequest:
         """Any request."""

@@ -12,9 +12,8 @@ from threading import Barrier
 from typing import Any
 from urllib.parse import quote
 
-from bench.participants import Participant, SignedRequest
+from bench.participants import UNSTABLE, Participant, SignedRequest
 from linmatrix.protocol import canonical_json
-from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
 from linmatrix.transport.exchange import Response
 from linmatrix.transport.http import HttpClient
 from linmatrix.transport.resolve import Resolver
@@ -22,7 +21,6 @@ from linmatrix.transport.resolve import Resolver
 ANSWER_SECONDS = 60.0
 MAX_ANSWER_BYTES = 100_000
 MAX_LARGE_ANSWER_BYTES = 100_000_000
-UNSTABLE = f"/_matrix/federation/unstable/{UNSTABLE_PREFIX}"
 ALL_TAKEN = canonical_json.dumps({"failed_pdus": {}})
 
 Span = tuple[float, float]

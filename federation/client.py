@@ -195,9 +195,10 @@ def _parsed(status: int, body: bytes) -> Answer:
 
 def federation_client() -> FederationClient:
     """The process's client, under our name and with the key that signs now."""
-    return _client_of(signing_key())
+    return client_of(signing_key())
 
 
 @lru_cache(maxsize=1)
-def _client_of(key: SigningKey) -> FederationClient:
+def client_of(key: SigningKey) -> FederationClient:
+    """The client that signs with a key; the one before is forgotten."""
     return FederationClient(http_client(), key, settings.SERVER_NAME, profiles=profiles)

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import quote
 
-from federation.client import _client_of
+from federation.client import client_of
 from federation.wire_profile import profiles
 from keys.http import http_client
 from linmatrix.bridge import build_environ, call_wsgi
@@ -259,5 +259,10 @@ class PlainPeer(Listener):
 def reach(settings: Any, *peers: PlainPeer) -> None:
     """Tell our server where peers are, as an operator does with LINMATRIX_SERVER_OVERRIDES."""
     settings.SERVER_OVERRIDES = {peer.name: f"http://127.0.0.1:{peer.port}" for peer in peers}
+    forget_clients()
+
+
+def forget_clients() -> None:
+    """Let our server make its clients anew, with the settings that hold then."""
     http_client.cache_clear()
-    _client_of.cache_clear()
+    client_of.cache_clear()

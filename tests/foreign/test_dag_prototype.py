@@ -10,16 +10,12 @@ cleanly, and that neither the room nor what we have for it suffers.
 """
 
 import pytest
-from django.utils import timezone
 
 from federation import handshakes
-from federation.client import _client_of
 from federation.handshakes import HandshakeFailed
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.sending import outcome, send_event
-from keys.http import http_client
 from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
-from rooms.creation import create_room
 from rooms.models import Event, Gap, PendingInvite, Room
 from tests.support import broker  # noqa: F401  wake-ups go nowhere
 from tests.support.dag_prototype import BACK_OFF_SECONDS, DagPrototype, credentials
@@ -37,7 +33,7 @@ from tests.support.foreign_talk import (
 )
 from tests.support.hosted import CREATOR, membership, snapshot
 from tests.support.peers import US
-from tests.support.plain_peer import UNST, V1, FrontDoor, path, reach
+from tests.support.plain_peer import UNST, V1, path
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,28 +41,9 @@ LEAVE, INVITE, JOIN = {"membership": "leave"}, {"membership": "invite"}, {"membe
 
 
 @pytest.fixture
-def door(transactional_db):
-    """Our server, on loopback."""
-    with FrontDoor() as front:
-        yield front
-
-
-@pytest.fixture
-def other(door, settings):
-    """The other server."""
-    with DagPrototype(door) as server:
-        reach(settings, server)
-        yield server
-    http_client.cache_clear()
-    _client_of.cache_clear()
-
-
-@pytest.fixture
-def third(door, other, settings):
-    """A third server, which behaves in the same way."""
-    with DagPrototype(door) as server:
-        reach(settings, other, server)
-        yield server
+def kind():
+    """What the other servers behave as."""
+    return DagPrototype
 
 
 @pytest.fixture
@@ -76,12 +53,6 @@ def theirs(other):
     handshakes.join(room_id=room.room_id, user_id=ALICE)
     other.work()
     return room
-
-
-@pytest.fixture
-def ours(transactional_db):
-    """A public room of ours."""
-    return create_room(creator=CREATOR, now=timezone.now(), join_rule="public", name="Ours")
 
 
 def own_message(server, room, body):

@@ -11,12 +11,10 @@ import pytest
 from django.utils import timezone
 
 from federation import handshakes
-from federation.client import _client_of
 from federation.errors import ApiError
 from federation.handshakes import HandshakeFailed
 from federation.models import Destination, InboundTransaction, OutboundLpdu, OutboundTransaction
 from federation.wire_profile import profiles
-from keys.http import http_client
 from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
 from rooms.creation import create_room
 from rooms.models import Event, Finding, PendingInvite, Room, StateEntry
@@ -37,7 +35,7 @@ from tests.support.foreign_talk import (
 )
 from tests.support.hosted import CREATOR, membership, snapshot
 from tests.support.peers import US
-from tests.support.plain_peer import UNST, V1, FrontDoor, path, reach
+from tests.support.plain_peer import UNST, V1, path
 from tests.support.timeline_server import KEPT, MAX_BODY_BYTES, JoinFailed, TimelineServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,34 +44,9 @@ LEAVE, INVITE = {"membership": "leave"}, {"membership": "invite"}
 
 
 @pytest.fixture
-def door(transactional_db):
-    """Our server, on loopback."""
-    with FrontDoor() as front:
-        yield front
-
-
-@pytest.fixture
-def other(door, settings):
-    """The other server."""
-    with TimelineServer(door) as server:
-        reach(settings, server)
-        yield server
-    http_client.cache_clear()
-    _client_of.cache_clear()
-
-
-@pytest.fixture
-def third(door, other, settings):
-    """A third server, which behaves in the same way."""
-    with TimelineServer(door) as server:
-        reach(settings, other, server)
-        yield server
-
-
-@pytest.fixture
-def ours(transactional_db):
-    """A public room of ours."""
-    return create_room(creator=CREATOR, now=timezone.now(), join_rule="public", name="Ours")
+def kind():
+    """What the other servers behave as."""
+    return TimelineServer
 
 
 @pytest.fixture
