@@ -30,3 +30,5 @@ from linmatrix.settings import *  # noqa: E402, F403  the environment first
 # scenarios, whose servers are real, use the pool.
 for database in DATABASES.values():  # noqa: F405
     database["OPTIONS"].pop("pool")
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.emptying"]  # noqa: F405
