@@ -25,7 +25,6 @@ MAX_KEYS_PER_SERVER = 256
 """Keys remembered of one server, from each source. One that changes its key daily for half a year is filling our
 disk."""
 
-
 RESPONSES_PER_READ = 32
 """Answers held in memory at once while many are read; each has 64 KiB at most."""
 

@@ -9,6 +9,7 @@ is about has signed it as well. Then it counts for events, never for requests (d
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any
 
 from keys.clock import Clock
@@ -85,17 +86,21 @@ class Notaries:
         objects = canonical_json.loads_object(body).get("server_keys")
         if not isinstance(objects, list):
             raise Malformed("server_keys is not a list")
+        # Looked up once for all objects: one that is not to be had would be asked for with each of them.
+        keys = cache(partial(self._keys, notary))
         for item in objects[:MAX_OBJECTS]:
             # Servers that were not asked about are none of the notary's business; it may name any.
             server = item.get("server_name") if isinstance(item, dict) else None
             if not isinstance(server, str) or server not in servers:
                 continue
             try:
-                yield self._checked(item, server, notary)
+                yield self._checked(item, server, notary, keys)
             except ProtocolError as error:
                 logger.warning("the notary %s passed on keys of %s: %s", notary, server, error.reason)
 
-    def _checked(self, item: dict[str, Any], server: str, notary: str) -> ServerKeys:
+    def _checked(
+        self, item: dict[str, Any], server: str, notary: str, keys: Callable[[str], list[VerifyKey]]
+    ) -> ServerKeys:
         now_ms = self._clock()
         signatures = item.get("signatures")
         ids = signature_ids(signatures, notary)[:MAX_SIGNATURES]
@@ -103,7 +108,7 @@ class Notaries:
             object_bytes(item),
             {notary: {key_id: signatures[notary][key_id] for key_id in ids}} if isinstance(signatures, dict) else None,
             server=notary,
-            keys={(notary, key_id): self._keys(notary, key_id) for key_id in ids},
+            keys={(notary, key_id): keys(key_id) for key_id in ids},
             ts=now_ms,
         )
         return check_server_keys(item, server=server, now_ms=now_ms, notary=notary)

@@ -104,7 +104,7 @@ def answer(wanted: Sequence[Wanted], *, keyring: Keyring, unknown_names: Quota, 
 
 
 def _own(wanted: Wanted, now_ms: int) -> list[dict[str, Any]]:
-    """Our own keys, if they are what is wanted; signing them once is signing them twice."""
+    """Our own keys, if they are what is wanted. Our one signature is the origin's and the notary's at once."""
     keys = server_keys(now_ms)
     listed = [None, *keys["verify_keys"], *keys["old_verify_keys"]]
     until = keys["valid_until_ts"]

@@ -1,7 +1,8 @@
 """What others ask about keys: ours, and as a notary those of anybody. All of it is open to all, without a signature:
 it is what requests are authenticated with. An `Authorization` header is ignored.
 
-Errors are told as everywhere: `federation.errors` maps what is raised here.
+What is raised here is told as everywhere: `federation.errors` maps it. Only a query parameter that is no time has an
+error of its own.
 """
 
 from functools import cache

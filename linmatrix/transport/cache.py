@@ -37,3 +37,8 @@ class TtlCache(Generic[Value]):
             self._entries.move_to_end(key)
             if len(self._entries) > self._max_entries:
                 self._entries.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        """Drop what is stored under `key`, if anything is."""
+        with self._lock:
+            self._entries.pop(key, None)

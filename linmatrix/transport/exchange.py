@@ -1,7 +1,8 @@
 """One request to one target, one response: the part that speaks libcurl.
 
-HTTP/2 where the server offers it, HTTP/1.1 where not, TLS 1.3 at least (draft section "Transport", decision 62). The
-connection goes to an address that was checked beforehand, while SNI and certificate are those of the target's name.
+HTTP/2 where the server offers it, HTTP/1.1 where not, TLS 1.3 at least (draft section "Transport", decision 62) unless
+the exchange was made for older servers. The connection goes to an address that was checked beforehand, while SNI and
+certificate are those of the target's name.
 """
 
 import re
@@ -70,7 +71,7 @@ class Exchange:
     def __init__(self, *, user_agent: str, trust: TrustStore, allow_tls12: bool) -> None:
         self._user_agent = user_agent
         self._trust = trust
-        self._oldest_tls = pycurl.SSLVERSION_TLSv1_2 if allow_tls12 else pycurl.SSLVERSION_TLSv1_3
+        self._allow_tls12 = allow_tls12
         self._handles = ThreadHandles(self._make_handle)
 
     def send(self, request: Request, *, target: Target, deadline: float) -> Response:
@@ -120,7 +121,10 @@ class Exchange:
         except pycurl.error as error:
             if collector.overflow:
                 raise ResponseTooLarge(f"{collector.overflow} from {target.host_header}") from error
-            raise explain(error, handle, target=target, endpoint=endpoint, seconds=seconds) from error
+            oldest_tls = "1.2" if self._allow_tls12 else "1.3"
+            raise explain(
+                error, handle, target=target, endpoint=endpoint, seconds=seconds, oldest_tls=oldest_tls
+            ) from error
         finally:
             handle.setopt(pycurl.POSTFIELDS, b"")  # or the handle keeps the body until its next request
         return Response(handle.getinfo(pycurl.RESPONSE_CODE), collector.headers, collector.take_body())
@@ -130,7 +134,7 @@ class Exchange:
         handle.setopt(pycurl.NOSIGNAL, True)
         handle.setopt(pycurl.FOLLOWLOCATION, False)
         handle.setopt(pycurl.PROXY, "")  # an empty string, or the environment decides
-        handle.setopt(pycurl.SSLVERSION, self._oldest_tls)
+        handle.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2 if self._allow_tls12 else pycurl.SSLVERSION_TLSv1_3)
         handle.setopt(pycurl.SSL_VERIFYPEER, True)
         handle.setopt(pycurl.SSL_VERIFYHOST, 2)
         self._trust.apply(handle)

@@ -23,7 +23,7 @@ _CERTIFICATE_PROBLEMS = {
 
 
 def explain(
-    error: pycurl.error, handle: pycurl.Curl, *, target: Target, endpoint: Endpoint, seconds: float
+    error: pycurl.error, handle: pycurl.Curl, *, target: Target, endpoint: Endpoint, seconds: float, oldest_tls: str
 ) -> Unreachable:
     """What a transfer to `endpoint` that libcurl ended with `error` after at most `seconds` seconds comes to.
 
@@ -39,7 +39,7 @@ def explain(
     elif code == pycurl.E_PEER_FAILED_VERIFICATION:
         reason = _bad_certificate(handle.getinfo(pycurl.SSL_VERIFYRESULT), target, where)
     elif code == pycurl.E_SSL_CONNECT_ERROR:
-        reason = f"no TLS connection to {where}, which must offer TLS 1.3: {detail}"
+        reason = f"no TLS connection to {where}, which must offer TLS {oldest_tls} at least: {detail}"
     elif code == pycurl.E_OPERATION_TIMEDOUT and untouched:
         reason = f"no connection to {where} in time: is it running, does a firewall drop packets?"
     elif code == pycurl.E_OPERATION_TIMEDOUT:

@@ -9,7 +9,9 @@ _MAX_AGE = re.compile(r'max-age\s*=\s*"?([0-9]+)"?', re.IGNORECASE)
 _UNKEPT = frozenset({"no-store", "no-cache"})
 
 _MANY_DIGITS = 12
-"""A number of seconds with more digits is for ever; converting it would only cost time."""
+_FOR_EVER = 10.0**_MANY_DIGITS
+"""A number of seconds with more digits counts as this one: converting it would only cost time. It is not infinite: the
+difference of two infinities is no number."""
 
 
 def lifetime(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -21,21 +23,22 @@ def lifetime(headers: Mapping[str, str], *, now: float) -> float | None:
     directives = [part.strip() for part in headers.get("cache-control", "").split(",")]
     if any(part.partition("=")[0].rstrip().lower() in _UNKEPT for part in directives):
         return 0.0
-    ages = [match[1] for part in directives if (match := _MAX_AGE.fullmatch(part))]
-    if ages:
-        return max(min(map(_seconds, ages)) - _seconds(headers.get("age", "0")), 0.0)
+    age = _seconds(headers.get("age", "0"))
+    most = [match[1] for part in directives if (match := _MAX_AGE.fullmatch(part))]
+    if most:
+        return max(min(map(_seconds, most)) - age, 0.0)
     if "expires" in headers:
         expires = _moment(headers["expires"])
         sent = _moment(headers.get("date", ""))
         # One that cannot be read means that the response has expired already (RFC 9111, section 5.3).
-        return 0.0 if expires is None else max(expires - (now if sent is None else sent), 0.0)
+        return 0.0 if expires is None else max(expires - (now if sent is None else sent + age), 0.0)
     return None
 
 
 def _seconds(digits: str) -> float:
     if not (digits.isascii() and digits.isdigit()):
         return 0.0
-    return float(digits) if len(digits) <= _MANY_DIGITS else float("inf")
+    return float(digits) if len(digits) <= _MANY_DIGITS else _FOR_EVER
 
 
 def _moment(text: str) -> float | None:

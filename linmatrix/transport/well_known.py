@@ -125,7 +125,7 @@ class WellKnown:
             hurried = seconds < SECONDS and time.monotonic() > deadline - _CLOSE
             self._known.put(host, _NOTHING, ttl=failure_ttl(seconds) if hurried else self._error_ttl(host))
             return _NOTHING
-        self._errors.put(host, 0, ttl=0)
+        self._errors.forget(host)
         self._known.put(host, delegated, ttl=ttl)
         return delegated
 

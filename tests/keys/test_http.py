@@ -8,7 +8,7 @@ from django.conf import settings as configured
 from keys.http import http_client
 from linmatrix.transport.errors import NotConnected
 from linmatrix.transport.http import HttpClient
-from tests.transport.test_overrides import plain_peer
+from tests.transport.peers import plain_peer
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Keys by way of notaries, which are real servers here: whom we ask, what we believe, and what it is good for."""
 
+import json
 import time
 from contextlib import ExitStack
 
@@ -7,15 +8,23 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
+from keys import notaries
 from keys.apps import KeysConfig
 from keys.keyring import Keyring, event_keys, keyring, request_keys
 from keys.models import KeyFetch, ServerKey
-from keys.notaries import MAX_ANSWER_BYTES, MAX_SERVERS_PER_QUERY
+from keys.notaries import (
+    MAX_ANSWER_BYTES,
+    MAX_OBJECTS,
+    MAX_SERVERS_PER_QUERY,
+    MAX_SIGNATURES,
+    NOTARY_SECONDS,
+    Notaries,
+)
 from linmatrix.protocol.encoding import encode_base64
-from linmatrix.protocol.signing import SigningKey, sign_object
+from linmatrix.protocol.signing import SigningKey, VerifyKey, sign_object
 from tests.keys.test_coalescing import at_once
 from tests.settings import TEST_AUTHORITY
-from tests.support.keys import DAY, HOUR
+from tests.support.keys import DAY, HOUR, NOW, PEER, Clock, answer, key
 from tests.support.peers import Peer, now_ms
 from tests.support.tls_peer import TlsPeer
 
@@ -335,6 +344,67 @@ def test_a_query_names_a_hundred_servers_at_most(network):
     ring = Keyring(fetch=network, query=query, notaries=["notary.example.org"])
     ring.event_keys([(f"s{number}.example.org", "ed25519:1", now_ms()) for number in range(MAX_SERVERS_PER_QUERY + 5)])
     assert asked == [MAX_SERVERS_PER_QUERY, 5]
+
+
+# One answer, and the time for all of them.
+
+NOTARY, ITS_KEY = "notary.example.org", key(5)
+
+
+class Asked:
+    """Asks one notary about PEER, without a network: what it was given time for, and which of its keys were wanted."""
+
+    def __init__(self, *objects, names=(NOTARY,)):
+        self.seconds, self.wanted = [], []
+        body = json.dumps({"server_keys": objects}).encode()
+
+        def query(_notary, _servers, seconds):
+            self.seconds.append(seconds)
+            return body
+
+        def keys(_notary, key_id):
+            self.wanted.append(key_id)
+            return [VerifyKey.from_bytes(ITS_KEY.public_key, valid_until_ts=NOW)] if key_id == ITS_KEY.key_id else []
+
+        self.found = Notaries(names, query=query, keys=keys, clock=Clock()).ask([PEER])
+
+
+def passed_on(*keys):
+    """PEER's keys as the notary passes them on."""
+    return sign_object(json.loads(answer(*keys)), server=NOTARY, key=ITS_KEY)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_notarys_key_is_looked_up_once_for_all_objects_of_its_answer(times):
+    asked = Asked(*[passed_on(key(1))] * times)
+    assert len(asked.found) == times
+    assert asked.wanted == [ITS_KEY.key_id]
+
+
+@pytest.mark.parametrize(("before", "found"), [(MAX_OBJECTS - 1, 1), (MAX_OBJECTS, 0)])
+def test_no_more_than_so_many_objects_of_an_answer_are_looked_at(before, found):
+    assert len(Asked(*[{}] * before, passed_on(key(1))).found) == found
+
+
+def test_no_more_than_so_many_signatures_of_a_notary_are_looked_at():
+    value = passed_on(key(1))
+    value["signatures"][NOTARY] |= {f"ed25519:x{number}": "x" for number in range(MAX_SIGNATURES)}
+    assert len(Asked(value).wanted) == MAX_SIGNATURES
+
+
+def test_one_query_has_five_seconds():
+    assert Asked().seconds == [NOTARY_SECONDS] == [5]
+
+
+def test_all_queries_share_their_time(monkeypatch):
+    monkeypatch.setattr(notaries, "NOTARIES_SECONDS", 2.0)
+    first, second = Asked(names=[NOTARY, "other.example.org"]).seconds
+    assert second <= first <= 2
+    monkeypatch.setattr(notaries, "NOTARIES_SECONDS", 0.0)
+    assert Asked().seconds == []
+
+
+# What becomes of it.
 
 
 def test_strangers_cannot_make_us_ask_notaries(notary, away, client):

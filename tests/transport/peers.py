@@ -1,4 +1,5 @@
-"""Servers to talk to: scripted ones that may misbehave, and a real HTTP/2 one with an echoing application."""
+"""Servers to talk to: scripted ones that may misbehave, one without TLS, and a real HTTP/2 one with an echoing
+application."""
 
 import json
 import os
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -110,6 +112,35 @@ def _read_request(connection: ssl.SSLSocket) -> bytes:
     while missing > 0:
         missing -= len(connection.recv(65536))
     return head
+
+
+@contextmanager
+def plain_peer() -> Iterator[tuple[int, list[str]]]:
+    """An HTTP/1.1 server without TLS: its port, and what it was asked."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            seen.append(f"{self.request_version} {self.path} {self.headers['Host']}")
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_arguments: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True  # a client keeps its connection
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_address[1], seen
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 async def echo(scope: dict[str, Any], receive: Callable[[], Any], send: Callable[[dict[str, Any]], Any]) -> None:

@@ -1,14 +1,7 @@
 """The cache for answers from the network: entries expire, their number is bounded."""
 
 from linmatrix.transport.cache import TtlCache
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.transport.clock import Clock
 
 
 def test_an_entry_lives_for_its_ttl_and_no_longer() -> None:
@@ -36,3 +29,13 @@ def test_a_new_value_replaces_the_old_and_takes_no_more_room() -> None:
     cache.put("b", "2", ttl=60)
     cache.put("b", "3", ttl=60)
     assert (cache.get("a"), cache.get("b")) == ("1", "3")
+
+
+def test_what_is_forgotten_takes_no_room() -> None:
+    cache: TtlCache[str] = TtlCache(max_entries=2, clock=Clock())
+    cache.put("a", "1", ttl=60)
+    cache.put("b", "2", ttl=60)
+    cache.forget("b")
+    cache.forget("unknown")
+    cache.put("c", "3", ttl=60)
+    assert (cache.get("a"), cache.get("b"), cache.get("c")) == ("1", None, "3")

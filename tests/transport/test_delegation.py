@@ -75,76 +75,61 @@ def world(authority: trustme.CA, ca_file: str) -> Iterator[World]:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """`{port}` stands for the port of the server elsewhere."""
+    """`{port}` stands for the port of the server elsewhere. The Host header is the certificate's name where none is
+    given."""
 
     name: str = "example.org"
     well_known: str | None = None
     srv: dict[str, str] = field(default_factory=dict)
     server: str
-    certificate: str
-    host_header: str
+    certificate: str = "example.org"
+    host_header: str = ""
 
 
 FED, OLD = "_matrix-fed._tcp", "_matrix._tcp"
 TO_SRV = "0 0 {port} srv.example.org."
+TO_NOBODY = "0 0 1 srv.example.org."
 
 STEPS = {
     "1, explicit port": Step(
         name="example.org:{port}",
         well_known="d.example.org",
-        srv={f"{FED}.example.org": "0 0 1 srv.example.org."},
+        srv={f"{FED}.example.org": TO_NOBODY},
         server="elsewhere",
-        certificate="example.org",
         host_header="example.org:{port}",
     ),
     "2.1, delegated with a port": Step(
         well_known="d.example.org:{port}",
-        srv={f"{FED}.d.example.org": "0 0 1 srv.example.org.", f"{FED}.example.org": "0 0 1 srv.example.org."},
+        srv={f"{FED}.d.example.org": TO_NOBODY, f"{FED}.example.org": TO_NOBODY},
         server="elsewhere",
         certificate="d.example.org",
         host_header="d.example.org:{port}",
     ),
     "2.3, delegated, then SRV": Step(
         well_known="d.example.org",
-        srv={f"{FED}.d.example.org": TO_SRV, f"{OLD}.d.example.org": "0 0 1 srv.example.org."},
+        srv={f"{FED}.d.example.org": TO_SRV, f"{OLD}.d.example.org": TO_NOBODY},
         server="elsewhere",
         certificate="d.example.org",
-        host_header="d.example.org",
     ),
     "2.3, delegated, then the draft's SRV": Step(
         well_known="d.example.org",
         srv={f"{OLD}.d.example.org": TO_SRV},
         server="elsewhere",
         certificate="d.example.org",
-        host_header="d.example.org",
     ),
     "2.4, delegated and no more": Step(
         well_known="d.example.org",
         srv={f"{FED}.example.org": TO_SRV},
         server="default",
         certificate="d.example.org",
-        host_header="d.example.org",
     ),
-    "3, SRV": Step(
-        srv={f"{FED}.example.org": TO_SRV, f"{OLD}.example.org": "0 0 1 srv.example.org."},
-        server="elsewhere",
-        certificate="example.org",
-        host_header="example.org",
-    ),
-    "3, the draft's SRV": Step(
-        srv={f"{OLD}.example.org": TO_SRV}, server="elsewhere", certificate="example.org", host_header="example.org"
-    ),
+    "3, SRV": Step(srv={f"{FED}.example.org": TO_SRV, f"{OLD}.example.org": TO_NOBODY}, server="elsewhere"),
+    "3, the draft's SRV": Step(srv={f"{OLD}.example.org": TO_SRV}, server="elsewhere"),
     "3, SRV after a delegation to an address": Step(
-        well_known="127.0.0.1:{port}",
-        srv={f"{FED}.example.org": TO_SRV},
-        server="elsewhere",
-        certificate="example.org",
-        host_header="example.org",
+        well_known="127.0.0.1:{port}", srv={f"{FED}.example.org": TO_SRV}, server="elsewhere"
     ),
-    "4, nothing": Step(server="default", certificate="example.org", host_header="example.org"),
-    "4, nothing after a delegation to no name": Step(
-        well_known="a_b", server="default", certificate="example.org", host_header="example.org"
-    ),
+    "4, nothing": Step(server="default"),
+    "4, nothing after a delegation to no name": Step(well_known="a_b", server="default"),
 }
 
 
@@ -165,7 +150,7 @@ def test_each_step_leads_where_the_draft_says(world: World, step: str) -> None:
     assert world.ask(arrange(world, expected)) == expected.server
     peer = world.default if expected.server == "default" else world.elsewhere
     assert peer.server_names == [expected.certificate]
-    host_header = expected.host_header.format(port=world.elsewhere.port)
+    host_header = (expected.host_header or expected.certificate).format(port=world.elsewhere.port)
     assert f"\r\nHost: {host_header}\r\n".encode() in peer.requests[0]
 
 

@@ -3,32 +3,58 @@
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from linmatrix.transport.flights import Flights
 
 
+class Work:
+    """Ends when it is released, with 1 or by `error`. It refuses to be under way twice at once."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.begun, self.released = threading.Event(), threading.Event()
+        self.times = 0
+        self._error = error
+        self._alone = threading.Lock()
+
+    def __call__(self) -> int:
+        assert self._alone.acquire(blocking=False), "it is under way already"
+        try:
+            self.times += 1
+            self.begun.set()
+            assert self.released.wait(10)
+            if self._error:
+                raise self._error
+            return 1
+        finally:
+            self._alone.release()
+
+
+@contextmanager
+def under_way(flights: Flights[int], work: Work) -> Iterator[Future[int]]:
+    """The flight of another thread, which has the name "a" and lasts until the end."""
+    with ThreadPoolExecutor(1) as pool:
+        leader = pool.submit(flights.join, "a", work, seconds=10)
+        try:
+            assert work.begun.wait(10)
+            yield leader
+        finally:
+            work.released.set()
+
+
 def test_many_who_ask_at_once_wait_for_one() -> None:
     flights: Flights[int] = Flights()
-    begun: list[int] = []
-    release = threading.Event()
-
-    def work() -> int:
-        begun.append(1)
-        release.wait(10)
-        return 7
-
-    with ThreadPoolExecutor(20) as pool:
+    work = Work()
+    with ThreadPoolExecutor(20) as pool, under_way(flights, work):
         results = [pool.submit(flights.join, "a", work, seconds=10) for _ in range(20)]
+        assert flights.join("b", lambda: 8, seconds=10) == 8, "another name waits for nobody"
         time.sleep(0.2)
-        other = pool.submit(flights.join, "b", lambda: 8, seconds=10) if len(begun) == 1 else None
-        release.set()
-        assert [result.result() for result in results] == [7] * 20
-    assert len(begun) == 1
-    assert other is not None
-    assert other.result() == 8
+    assert [result.result() for result in results] == [1] * 20
+    assert work.times < 20, "none but who came late was in a later flight"
 
 
 def test_what_comes_later_is_done_anew() -> None:
@@ -39,53 +65,32 @@ def test_what_comes_later_is_done_anew() -> None:
 
 def test_a_failure_is_everybodys_and_ends_with_it() -> None:
     flights: Flights[int] = Flights()
-    release = threading.Event()
-
-    def fail() -> int:
-        release.wait(10)
-        raise ZeroDivisionError
-
-    with ThreadPoolExecutor(5) as pool:
-        results = [pool.submit(flights.join, "a", fail, seconds=10) for _ in range(5)]
+    work = Work(ZeroDivisionError())
+    with ThreadPoolExecutor(5) as pool, under_way(flights, work) as leader:
+        results = [leader, *(pool.submit(flights.join, "a", work, seconds=10) for _ in range(5))]
         time.sleep(0.2)
-        release.set()
-        assert [type(result.exception()) for result in results] == [ZeroDivisionError] * 5
+    assert [type(result.exception()) for result in results] == [ZeroDivisionError] * 6
+    assert work.times < 6
     assert flights.join("a", lambda: 1, seconds=1) == 1
 
 
 def test_nobody_waits_longer_than_they_want_to() -> None:
     flights: Flights[int] = Flights()
-    begun, release = threading.Event(), threading.Event()
-
-    def work() -> int:
-        begun.set()
-        release.wait(10)
-        return 1
-
-    with ThreadPoolExecutor(1) as pool:
-        leader = pool.submit(flights.join, "a", work, seconds=10)
-        assert begun.wait(10)
-        with pytest.raises(TimeoutError):
-            flights.join("a", work, seconds=0.1)
-        release.set()
-        assert leader.result() == 1
+    work = Work()
+    with under_way(flights, work) as leader, pytest.raises(TimeoutError):
+        flights.join("a", work, seconds=0.1)
+    assert leader.result() == work.times == 1
 
 
 def test_a_child_process_does_not_wait_for_a_thread_of_its_parent() -> None:
     flights: Flights[int] = Flights()
-    begun, release = threading.Event(), threading.Event()
-
-    def work() -> int:
-        begun.set()
-        release.wait(10)
-        return 1
-
-    with ThreadPoolExecutor(1) as pool:
-        leader = pool.submit(flights.join, "a", work, seconds=10)
-        assert begun.wait(10)
+    with under_way(flights, Work()) as leader:
         child = os.fork()
         if child == 0:
-            os._exit(flights.join("a", lambda: 3, seconds=5))
+            status = 1
+            try:
+                status = flights.join("a", lambda: 3, seconds=5)
+            finally:
+                os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
-        release.set()
-        assert leader.result() == 1
+    assert leader.result() == 1

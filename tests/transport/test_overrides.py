@@ -3,10 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,38 +14,9 @@ from linmatrix.transport.overrides import parse_override, split_overrides
 from linmatrix.transport.resolve import Resolver
 from linmatrix.transport.target import Endpoint, Target
 from tests.transport.conftest import MakeClient
-from tests.transport.peers import ScriptedPeer, answer, server_context
+from tests.transport.peers import ScriptedPeer, answer, plain_peer, server_context
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-@contextmanager
-def plain_peer() -> Iterator[tuple[int, list[str]]]:
-    """An HTTP/1.1 server without TLS: its port, and what it was asked."""
-    seen: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            seen.append(f"{self.request_version} {self.path} {self.headers['Host']}")
-            self.send_response(200)
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        def log_message(self, *_arguments: object) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True  # a client keeps its connection
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.server_address[1], seen
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from linmatrix.transport.hosts import FAILURE_TTL, HURRIED_SECONDS, MAX_ADDRESSE
 from linmatrix.transport.lookup import Answer
 from linmatrix.transport.resolve import Resolver
 from linmatrix.transport.target import Endpoint, Target
+from tests.transport.clock import Clock
 
 
 class FakeDns:
@@ -21,14 +22,6 @@ class FakeDns:
         if not self.answer.addresses:
             raise Unreachable(f"{host} does not exist in DNS")
         return self.answer
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def resolver(dns: FakeDns, *, allow_private: bool = False, clock: Clock | None = None) -> Resolver:

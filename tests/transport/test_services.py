@@ -11,15 +11,9 @@ from linmatrix.transport.lookup import ServiceAnswer, ServiceLookup
 from linmatrix.transport.services import MAX_ADDRESSES_PER_TARGET, MAX_SERVICE_TARGETS, NOT_FOUND_TTL, Services
 from linmatrix.transport.target import Endpoint
 from tests.support.name_server import NameServer, addresses, services
+from tests.transport.clock import Clock
 
 FED, OLD = "_matrix-fed._tcp.example.org", "_matrix._tcp.example.org"
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
