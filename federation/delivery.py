@@ -171,7 +171,9 @@ def step(
         fault = fault_of(answer, size=len(bytes(taken.body)))
         failure = Failure(str(answer), fault, answer.retry_after_seconds)
     verdict = record_failure(taken, failure, holder=holder, now=clock(), chance=chance())
-    return Outcome.ISOLATED if verdict in (Verdict.SPLIT, Verdict.SET_ASIDE) else Outcome.FAILED
+    if verdict is None:
+        return Outcome.NOT_OURS
+    return Outcome.FAILED if verdict is Verdict.SEND_AGAIN else Outcome.ISOLATED
 
 
 def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | Outcome:

@@ -40,7 +40,8 @@ MAX_KEPT_BYTES = 256 * 1024
 """A larger answer is one to a join: it holds a room's state, and would be written to the disk for every join. The same
 LPDU is answered with the same event and the state before it when it comes again (decision 38)."""
 
-UNKEPT_ERRCODES = (b"M_NOT_JSON", b"M_BAD_STATE")
+UNKEPT_ERRCODES = frozenset(("M_NOT_JSON", "M_BAD_STATE"))
+"""Refusals that are about the moment, whatever their status: an invited server may give one, which is passed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def once(request: Transaction, process: Callable[[], HttpResponse]) -> HttpRespo
     claimed = _claim_or_wait(request)
     if isinstance(claimed, HttpResponse):
         return claimed
+    kept = True
     try:
         response = process()
     except Exception as error:
@@ -77,8 +79,8 @@ def once(request: Transaction, process: Callable[[], HttpResponse]) -> HttpRespo
         if api_error is None:
             InboundTransaction.objects.filter(pk=claimed).delete()
             raise
-        response = api_error.response()
-    _finish(claimed, response)
+        response, kept = api_error.response(), api_error.errcode not in UNKEPT_ERRCODES
+    _finish(claimed, response, kept=kept)
     return response
 
 
@@ -138,14 +140,9 @@ def _standing(request: Transaction, digest: bytes) -> tuple[InboundTransaction |
     return same.first(), request.exclusive and rows.filter(status__isnull=True).exists()
 
 
-def _finish(row_id: int, response: HttpResponse) -> None:
+def _finish(row_id: int, response: HttpResponse, *, kept: bool) -> None:
     """Keep the answer, or forget the request where a repetition may fare better."""
-    kept = (
-        response.status_code in KEPT_STATUSES
-        and len(response.content) <= MAX_KEPT_BYTES
-        and not any(code in response.content for code in UNKEPT_ERRCODES)
-    )
-    if not kept:
+    if not kept or response.status_code not in KEPT_STATUSES or len(response.content) > MAX_KEPT_BYTES:
         InboundTransaction.objects.filter(pk=row_id).delete()
         return
     prepared.execute(_FINISH, [response.status_code, response.content, row_id])

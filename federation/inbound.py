@@ -155,7 +155,8 @@ def _is_join_of_ours(event: dict[str, Any]) -> bool:
     """
     content, user_id = event.get("content"), event.get("state_key")
     is_join = event.get("type") == "m.room.member" and isinstance(content, dict) and content.get("membership") == "join"
-    return is_join and is_user_id(user_id) and domain_of(user_id) == settings.SERVER_NAME
+    ours = isinstance(user_id, str) and is_user_id(user_id) and domain_of(user_id) == settings.SERVER_NAME
+    return is_join and ours
 
 
 def _wait_for_joins(room_ids: Sequence[str]) -> bool:

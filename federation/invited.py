@@ -17,7 +17,7 @@ from keys.keyring import keys_for
 from keys.local import signing_key
 from linmatrix.protocol.completion import add_signature
 from linmatrix.protocol.errors import BadSignature, Malformed, TooLarge
-from linmatrix.protocol.events import CheckedEvent, Pdu, check_schema, is_lpdu
+from linmatrix.protocol.events import CheckedEvent, Pdu, is_lpdu
 from linmatrix.protocol.identifiers import domain_of
 from linmatrix.protocol.receipt import receive_pdu
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
@@ -28,21 +28,21 @@ from rooms.models import PendingInvite, Room
 logger = logging.getLogger(__name__)
 
 
-def receive_invite(origin: str, content: dict[str, Any]) -> Pdu:
-    """Check an invite from a room's hub, keep it, and sign it (decision 96).
+def receive_invite(origin: str, event: CheckedEvent, content: dict[str, Any]) -> Pdu:
+    """Check an invite from a room's hub, keep it, and sign it (decision 96). `content` is what came with it.
 
     Raises `Malformed`, `BadSignature`, or `ApiError` where the draft names another answer.
     """
-    event, version = content.get("event"), content.get("room_version")
-    if not isinstance(event, dict):
-        raise Malformed("event must be an object")
+    version = content.get("room_version")
     if not isinstance(version, str) or version not in ROOM_VERSIONS:
         named = {"room_version": version[:128]} if isinstance(version, str) else {}
         raise ApiError(400, "M_INCOMPATIBLE_ROOM_VERSION", "Unsupported room version.", **named)
     shown = content.get("invite_room_state", [])
     if not isinstance(shown, list):
         raise Malformed("invite_room_state must be a list")
-    pdu = _checked(origin, event)
+    if not is_invite(event):
+        raise ApiError(400, "M_INVALID_PARAM", "The event is not an invite.")
+    pdu = receive_pdu(event, hub=origin, keys=keys_for([event]))
     room_id, user_id = pdu.event["room_id"], pdu.event["state_key"]
     if domain_of(user_id) != settings.SERVER_NAME or not exists(user_id):
         raise ApiError(403, "M_FORBIDDEN", "The invited user does not exist here.")
@@ -52,13 +52,6 @@ def receive_invite(origin: str, content: dict[str, Any]) -> Pdu:
     # The hub invites again after a leave that it has not heard of yet: that leave was an answer to another invite.
     withdrawals.cancel(room_id, user_id)
     return add_signature(pdu, server=settings.SERVER_NAME, key=signing_key())
-
-
-def _checked(origin: str, content: dict[str, Any]) -> Pdu:
-    event = check_schema(content)
-    if not is_invite(event):
-        raise ApiError(400, "M_INVALID_PARAM", "The event is not an invite.")
-    return receive_pdu(event, hub=origin, keys=keys_for([event]))
 
 
 def _check_room(origin: str, room_id: str) -> None:

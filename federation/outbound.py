@@ -164,7 +164,7 @@ def freeze(
 def reset_backoff(server: str) -> None:
     """Try a server again that was not reachable: an authenticated request of its has arrived.
 
-    Cheap enough for every request: mostly it does nothing, and every few seconds it is one conditional UPDATE.
+    Cheap enough for every request: mostly it does nothing, and every few seconds it is two conditional UPDATEs.
     """
     now = time.monotonic()
     if now - _last_reset_check.get(server, -RESET_SECONDS) < RESET_SECONDS:

@@ -64,12 +64,9 @@ DEFAULT_RATES: Mapping[str, Rate] = {
     "send_knock": Rate(5, 100),
     "make_leave": Rate(20, 500),
     "send_leave": Rate(20, 500),
-    # A device list is fetched device by device when a room's members are met first.
-    "device": Rate(50, 1000),
-    # Each claim uses up keys that their owner has to replace.
-    "claim": Rate(10, 200),
 }
-"""By endpoint; all that the draft marks as rate-limited. An origin is a whole server with all of its users."""
+"""By endpoint: those served here that the draft marks as rate-limited. An origin is a whole server with all of its
+users."""
 
 # KEYS: the bucket. ARGV: microseconds that one request takes to refill, and those that the whole bucket takes.
 # Answers the milliseconds to wait, 0 when the request may pass. Numbers are written in full: Lua would round them.
@@ -173,6 +170,4 @@ def endpoint_of(path: str) -> str:
     if parts[1:3] != ["_matrix", "federation"]:
         return ""
     names = parts[5:] if parts[3:4] == ["unstable"] else parts[4:]
-    if names[:1] == ["user"]:  # user/:userId/device/:deviceId and user/keys/claim
-        return "claim" if names[1:] == ["keys", "claim"] else names[2] if len(names) > 2 else ""
     return names[0] if names else ""

@@ -26,9 +26,8 @@ class Invite(FederationView):
         return self.once("invite", txn_id, self._process, stable=stable)
 
     def _process(self) -> HttpResponse:
-        content = self.content
-        event = check_schema(content.get("event"))
-        pdu = self._as_hub(event) if is_lpdu(event) else receive_invite(self.origin, content)
+        event = check_schema(self.content.get("event"))
+        pdu = self._as_hub(event) if is_lpdu(event) else receive_invite(self.origin, event, self.content)
         # The draft calls the member `pdu`, existing implementations `event` (decision 94).
         text = pdu.encoded.decode()
         return spliced_response(pdu=text, event=text)

@@ -160,7 +160,7 @@ def test_a_failure_of_a_worker_that_lost_its_lease_changes_nothing() -> None:
         step_at(Remote(), NOW + LEASE, holder="second")
         raise UNREACHABLE
 
-    assert step_at(Remote.answering(take_over), holder="first") is Outcome.FAILED
+    assert step_at(Remote.answering(take_over), holder="first") is Outcome.NOT_OURS
     destination = Destination.objects.get(server=PEER)
     assert (destination.failures, destination.lease_holder) == (0, "second")
 

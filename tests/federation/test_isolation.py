@@ -253,7 +253,7 @@ def test_a_worker_that_lost_its_lease_splits_nothing() -> None:
         return TOO_LARGE
 
     peer = Peer(take_over)
-    assert peer.step() is Outcome.FAILED
+    assert peer.step() is Outcome.NOT_OURS
     assert OutboundTransaction.objects.get().split_at is None
     assert Destination.objects.get().max_body_bytes is None
 

@@ -17,7 +17,8 @@ from rooms import pending
 from rooms.creation import create_room
 from rooms.models import Event, PendingInvite, Room
 from rooms.state import members
-from tests.support.hosted import CREATOR, is_error, keys_of, membership, send_join, snapshot
+from tests.federation.test_memberships import check_refused, wrong_requests
+from tests.support.hosted import CREATOR, is_error, keys_of, membership, send_join
 from tests.support.peer_rooms import PeerRoom
 from tests.support.peers import Peer
 from tests.support.tls_peer import lpdu_of_request
@@ -181,38 +182,9 @@ def test_a_knock_is_asked_of_the_hub_for_ones_own_users(peer, hosted):
     assert response.json()["hub_server"] == "third.example.org"
 
 
-def wrong_knocks(peer, room_id):
-    """Events that send_knock must not take, with the answer to each."""
-    me, content = peer.user("user"), {"membership": "knock"}
-
-    def event(**fields):
-        return peer.lpdu(room_id, **({"type": "m.room.member", "content": content, "state_key": me} | fields)).event
-
-    good = event()
-    return {
-        "a message": (event(type="m.room.message"), 400, "M_INVALID_PARAM"),
-        "a join": (event(content={"membership": "join"}), 400, "M_INVALID_PARAM"),
-        "a leave": (event(content={"membership": "leave"}), 400, "M_INVALID_PARAM"),
-        "an invite": (event(content={"membership": "invite"}), 400, "M_INVALID_PARAM"),
-        "a ban": (event(content={"membership": "ban"}), 400, "M_INVALID_PARAM"),
-        "a membership that is a list": (event(content={"membership": ["knock"]}), 400, "M_INVALID_PARAM"),
-        "a member event that is no state": (event(state_key=None), 400, "M_INVALID_PARAM"),
-        "another state key": (event(state_key=peer.user("other")), 400, "M_INVALID_PARAM"),
-        "a user of another server": (knock_of(Peer("other.example.org"), room_id).event, 403, "M_FORBIDDEN"),
-        "a wrong signature": ({**good, "signatures": {peer.name: {"ed25519:1": "A" * 86}}}, 403, "M_FORBIDDEN"),
-        "no signature": ({**good, "signatures": {}}, 403, "M_FORBIDDEN"),
-        "an unknown room": (knock_of(peer, "!none:hub.example.org").event, 404, "M_NOT_FOUND"),
-        "an empty object": ({}, 400, "M_BAD_JSON"),
-    }
-
-
-@pytest.mark.parametrize("name", wrong_knocks(Peer("part.example.org"), "!a:hub.example.org"))
+@pytest.mark.parametrize("name", wrong_requests("knock"))
 def test_row83_only_a_knock_of_ones_own_user_is_taken_as_a_knock(name, peer, hosted):
-    event, status, errcode = wrong_knocks(peer, hosted.room_id)[name]
-    before = snapshot(hosted.room_id)
-    response = send_knock(peer, event)
-    assert is_error(response, status, errcode), response.content
-    assert snapshot(hosted.room_id) == before
+    check_refused("knock", name, peer, hosted)
 
 
 def test_a_user_of_ours_knocks_on_a_room_of_ours(hosted):

@@ -123,40 +123,53 @@ def test_row84_a_ban_between_make_and_send_is_obeyed(peer, joined):
     assert "rule 5.2.3" in response.json()["error"]
 
 
-def wrong_joins(peer, room_id):
-    """Events that send_join must not take, with the answer to each."""
-    me, content = peer.user("user"), {"membership": "join"}
+def wrong_memberships(membership_, peer, room_id):
+    """Events that the endpoint for a membership must not take, with the answer to each."""
+    me, content = peer.user("user"), {"membership": membership_}
+    other = Peer("other.example.org")
 
-    def event(**fields):
-        return peer.lpdu(room_id, **({"type": "m.room.member", "content": content, "state_key": me} | fields)).event
+    def event(sender=peer, **fields):
+        lpdu = sender.lpdu(room_id, **({"type": "m.room.member", "content": content, "state_key": me} | fields))
+        return lpdu.event
 
     good = event()
+    others = {"join", "leave", "invite", "knock", "ban"} - {membership_}
     return {
+        **{f"a membership of {name}": (event(content={"membership": name}), 400, "M_INVALID_PARAM") for name in others},
+        "no membership": (event(content={}), 400, "M_INVALID_PARAM"),
+        "a membership that is a list": (event(content={"membership": [membership_]}), 400, "M_INVALID_PARAM"),
         "a message": (event(type="m.room.message"), 400, "M_INVALID_PARAM"),
-        "a leave": (event(content={"membership": "leave"}), 400, "M_INVALID_PARAM"),
-        "an invite": (event(content={"membership": "invite"}), 400, "M_INVALID_PARAM"),
-        "a knock": (event(content={"membership": "knock"}), 400, "M_INVALID_PARAM"),
-        "a ban": (event(content={"membership": "ban"}), 400, "M_INVALID_PARAM"),
-        "a kick of our user": (event(content={"membership": "leave"}, state_key=CREATOR), 400, "M_INVALID_PARAM"),
         "a member event that is no state": (event(state_key=None), 400, "M_INVALID_PARAM"),
         "another state key": (event(state_key=peer.user("other")), 400, "M_INVALID_PARAM"),
-        "a user of another server": (Peer("other.example.org").join(room_id).event, 403, "M_FORBIDDEN"),
+        "the state key of our user": (event(state_key=CREATOR), 400, "M_INVALID_PARAM"),
+        "a user of another server": (event(other, state_key=other.user("user")), 403, "M_FORBIDDEN"),
         "a wrong signature": ({**good, "signatures": {peer.name: {"ed25519:1": "A" * 86}}}, 403, "M_FORBIDDEN"),
         "no signature": ({**good, "signatures": {}}, 403, "M_FORBIDDEN"),
+        "a changed event": ({**good, "origin_server_ts": good["origin_server_ts"] + 1}, 403, "M_FORBIDDEN"),
         "no room": ({key: value for key, value in good.items() if key != "room_id"}, 400, "M_BAD_JSON"),
-        "an unknown room": (peer.join("!none:hub.example.org").event, 404, "M_NOT_FOUND"),
-        "another hub": (peer.join(room_id, hub="third.example.org").event, 400, "M_WRONG_SERVER"),
+        "an unknown room": ({**good, "room_id": "!none:hub.example.org"}, 404, "M_NOT_FOUND"),
+        "another hub": (event(hub="third.example.org"), 400, "M_WRONG_SERVER"),
         "an empty object": ({}, 400, "M_BAD_JSON"),
     }
 
 
-@pytest.mark.parametrize("name", wrong_joins(Peer("part.example.org"), "!a:hub.example.org"))
-def test_row15_row16_row17_row81_only_a_join_of_ones_own_user_is_taken_as_a_join(name, peer, hosted):
-    event, status, errcode = wrong_joins(peer, hosted.room_id)[name]
-    before = snapshot(hosted.room_id)
-    response = peer.request("POST", "/_matrix/federation/v3/send_join/x", event)
+def wrong_requests(membership_):
+    """Their names, for parametrizing."""
+    return sorted(wrong_memberships(membership_, Peer("part.example.org"), "!a:hub.example.org"))
+
+
+def check_refused(membership_, name, peer, room):
+    """Send one of them, which must be refused as it says and change nothing."""
+    event, status, errcode = wrong_memberships(membership_, peer, room.room_id)[name]
+    before = snapshot(room.room_id)
+    response = peer.request("POST", f"/_matrix/federation/v3/send_{membership_}/x", event)
     assert is_error(response, status, errcode), response.content
-    assert snapshot(hosted.room_id) == before
+    assert snapshot(room.room_id) == before
+
+
+@pytest.mark.parametrize("name", wrong_requests("join"))
+def test_row15_row16_row17_row81_only_a_join_of_ones_own_user_is_taken_as_a_join(name, peer, hosted):
+    check_refused("join", name, peer, hosted)
 
 
 def test_row46_leaving_by_make_and_send(peer, joined):
@@ -171,41 +184,18 @@ def test_row46_leaving_by_make_and_send(peer, joined):
     assert is_error(peer.get("make_leave", joined.room_id, user, version="v1"), 403, "M_FORBIDDEN")
 
 
-def wrong_leaves(peer, room_id):
-    """Events that send_leave must not take, with the answer to each."""
-    me, content = peer.user("user"), {"membership": "leave"}
-
-    def event(**fields):
-        return peer.lpdu(room_id, **({"type": "m.room.member", "content": content, "state_key": me} | fields)).event
-
-    good = event()
-    other = Peer("other.example.org")
-    theirs = other.lpdu(room_id, type="m.room.member", content=content, state_key=other.user("user")).event
-    return {
-        "a message": (event(type="m.room.message"), 400, "M_INVALID_PARAM"),
-        "a join": (event(content={"membership": "join"}), 400, "M_INVALID_PARAM"),
-        "an invite": (event(content={"membership": "invite"}), 400, "M_INVALID_PARAM"),
-        "a knock": (event(content={"membership": "knock"}), 400, "M_INVALID_PARAM"),
-        "a ban": (event(content={"membership": "ban"}), 400, "M_INVALID_PARAM"),
-        "no membership": (event(content={}), 400, "M_INVALID_PARAM"),
-        "a member event that is no state": (event(state_key=None), 400, "M_INVALID_PARAM"),
-        "a kick": (event(state_key=CREATOR), 400, "M_INVALID_PARAM"),
-        "a user of another server": (theirs, 403, "M_FORBIDDEN"),
-        "a wrong signature": ({**good, "signatures": {peer.name: {"ed25519:1": "A" * 86}}}, 403, "M_FORBIDDEN"),
-        "no signature": ({**good, "signatures": {}}, 403, "M_FORBIDDEN"),
-        "a changed event": ({**good, "origin_server_ts": good["origin_server_ts"] + 1}, 403, "M_FORBIDDEN"),
-        "an unknown room": ({**event(), "room_id": "!none:hub.example.org"}, 404, "M_NOT_FOUND"),
-        "a user who is not there": (event(localpart="nobody", state_key=peer.user("nobody")), 403, "M_FORBIDDEN"),
-        "an empty object": ({}, 400, "M_BAD_JSON"),
-    }
-
-
-@pytest.mark.parametrize("name", wrong_leaves(Peer("part.example.org"), "!a:hub.example.org"))
+@pytest.mark.parametrize("name", wrong_requests("leave"))
 def test_row47_row48_row82_only_a_leave_of_ones_own_user_is_taken_as_a_leave(name, peer, joined):
-    event, status, errcode = wrong_leaves(peer, joined.room_id)[name]
+    check_refused("leave", name, peer, joined)
+
+
+def test_a_user_who_is_not_in_the_room_cannot_leave_it(peer, joined):
+    nobody = peer.user("nobody")
+    content = {"membership": "leave"}
+    leave = peer.lpdu(joined.room_id, localpart="nobody", type="m.room.member", content=content, state_key=nobody)
     before = snapshot(joined.room_id)
-    response = peer.request("POST", "/_matrix/federation/v3/send_leave/x", event)
-    assert is_error(response, status, errcode), response.content
+    response = peer.request("POST", "/_matrix/federation/v3/send_leave/x", leave.event)
+    assert is_error(response, 403, "M_FORBIDDEN")
     assert snapshot(joined.room_id) == before
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,7 +67,7 @@ def test_one_request_too_many_is_told_when_to_come_back(origin: str) -> None:
     body = caught.value.response()
     assert body.status_code == 429
     assert caught.value.errcode == "M_LIMIT_EXCEEDED"
-    assert 99_000 < caught.value.extra["retry_after_ms"] <= 100_000
+    assert 90_000 < caught.value.extra["retry_after_ms"] <= 100_000
 
 
 @pytest.mark.parametrize(("twin", "endpoint"), [("other", "event"), ("same", "state")])
@@ -89,24 +88,32 @@ def test_racing_requests_get_no_more_than_there_is(origin: str) -> None:
         assert sum(threads.map(lambda _: passed(limits, origin, tries=10), range(8))) == 20
 
 
+def let_pass(milliseconds: int, origin: str) -> None:
+    """Have an origin's bucket as it will be after some time."""
+    with redis.Redis.from_url(settings.REDIS_URL, decode_responses=True) as client:
+        [key] = client.keys(f"linmatrix:rate:*{origin}")
+        client.set(key, int(client.get(key)) - 1000 * milliseconds, keepttl=True)
+
+
 def test_who_waits_as_told_passes_and_a_refused_request_costs_nothing(origin: str) -> None:
-    limits = limiter(Rate(per_second=5, burst=1))
-    limits.check(origin, "event")
-    for _ in range(50):
-        with pytest.raises(ApiError) as caught:
-            limits.check(origin, "event")
-    time.sleep(caught.value.extra["retry_after_ms"] / 1000)
-    limits.check(origin, "event")
+    limits = limiter()
+    assert passed(limits, origin, tries=50) == 3
+    with pytest.raises(ApiError) as caught:
+        limits.check(origin, "event")
+    wait = caught.value.extra["retry_after_ms"]
+    let_pass(wait - 50_000, origin)
+    assert passed(limits, origin, tries=1) == 0
+    let_pass(50_000, origin)
+    assert passed(limits, origin, tries=2) == 1
 
 
 def test_a_bucket_that_is_full_again_is_kept_nowhere(origin: str) -> None:
-    limits = limiter(Rate(per_second=20, burst=5))
-    limits.check(origin, "event")
+    limits = limiter()
     with redis.Redis.from_url(settings.REDIS_URL) as client:
-        [key] = client.keys(f"linmatrix:rate:*{origin}")
-        assert 0 < client.pttl(key) <= 50
-        time.sleep(0.1)
-        assert client.keys(f"linmatrix:rate:*{origin}") == []
+        for requests in (1, 2, 3):
+            limits.check(origin, "event")
+            [key] = client.keys(f"linmatrix:rate:*{origin}")
+            assert requests * 100_000 - 10_000 < client.pttl(key) <= requests * 100_000
 
 
 def test_the_wait_that_is_asked_for_has_an_end(origin: str) -> None:
@@ -176,10 +183,14 @@ def defaults() -> Iterator[None]:
 
 
 def test_the_process_has_the_rates_of_the_settings(origin: str, defaults: None) -> None:
-    for _ in range(DEFAULT_RATES["state"].burst):  # quicker than the half second that one more would take
-        check_rate(origin, "state")
-    with pytest.raises(ApiError, match=f"{DEFAULT_RATES['state'].burst} at once"):
-        check_rate(origin, "state")
+    def ask(times: int) -> None:
+        for _ in range(times):
+            check_rate(origin, "state")
+
+    burst = DEFAULT_RATES["state"].burst
+    ask(burst)
+    with pytest.raises(ApiError, match=f"{burst} at once"):
+        ask(1000)  # on a slow machine some more are refilled meanwhile
 
 
 def test_every_endpoint_that_we_serve_is_limited_but_send() -> None:
@@ -187,7 +198,7 @@ def test_every_endpoint_that_we_serve_is_limited_but_send() -> None:
     for pattern in urlpatterns:
         path = str(pattern.pattern).strip("^").replace("\\Z", "").replace("\\", "")
         served.add(endpoint_of(f"/_matrix/federation/{path}"))
-    assert served - set(DEFAULT_RATES) == {"send"}
+    assert served == {*DEFAULT_RATES, "send"}
 
 
 @pytest.mark.parametrize(
@@ -197,9 +208,6 @@ def test_every_endpoint_that_we_serve_is_limited_but_send() -> None:
         (f"/_matrix/federation/unstable/{UNSTABLE_PREFIX}/send_join/txn", "send_join"),
         ("/_matrix/federation/v3/invite/txn", "invite"),
         ("/_matrix/federation/v2/send/event", "send"),
-        ("/_matrix/federation/v1/user/%40u:b.example/device/DEV", "device"),
-        ("/_matrix/federation/v1/user/keys/claim", "claim"),
-        ("/_matrix/federation/v1/user", ""),
         ("/_matrix/federation/v1", ""),
         ("/_matrix/federation", ""),
         ("/_matrix/key/v2/server", ""),
@@ -212,9 +220,9 @@ def test_an_endpoint_is_known_by_its_path_in_either_form(path: str, endpoint: st
 
 
 def test_settings_change_a_rate_or_take_it_away() -> None:
-    rates = configured_rates({"event": [1, 2], "claim": None})
+    rates = configured_rates({"event": [1, 2], "invite": None})
     assert rates["event"] == Rate(1.0, 2)
-    assert "claim" not in rates
+    assert "invite" not in rates
     assert rates["state"] == DEFAULT_RATES["state"]
 
 

@@ -116,6 +116,7 @@ def test_row63_an_event_of_another_room_is_not_redacted(peer, joined, private):
 
 
 def test_row64_a_redaction_that_names_itself_is_an_event_and_nothing_more(peer, joined):
+    """No event holds its own id, which is a hash over it: this one names the id that it would have without that."""
     lpdu = peer.lpdu(joined.room_id, type="m.room.redaction", content={})
     own = redaction(peer, joined.room_id, lpdu.lpdu_id)
     assert peer.send([own.event]).json() == {"failed_pdus": {}}
