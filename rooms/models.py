@@ -1,7 +1,8 @@
 """Rooms and their lines of events, in tables.
 
-Only `rooms.append` writes events, state and audience; it does so while it holds the lock of the room's
-row. Every table carries the room as the first column of its keys, so that the schema can be distributed
+Only whoever holds the lock of a room's row writes its events, state and audience: `rooms.append` at the end of the
+line, `rooms.adoption` and `rooms.history` what a participant learns of before, `rooms.redactions` over what is there.
+Every table carries the room as the first column of its keys, so that the schema can be distributed
 by room. Positions count events of one room from 1; a room that we take part in counts from where we joined,
 with room for the history before (`rooms.participant`).
 """

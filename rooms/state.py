@@ -4,7 +4,7 @@ Events come as the stored JSON text, to be spliced into answers, in the order of
 people is read from there too and not from the process's memory, which may hold what was redacted since.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -26,6 +26,9 @@ STRIPPED_TYPES = (
 
 STRIPPED_FIELDS = ("type", "state_key", "sender", "content")
 
+TEXTS_AT_ONCE = 200
+"""Events of a room's state read from the database in one go: 150 KB of ordinary memberships."""
+
 
 def entries_before(room: Room, position: int) -> QuerySet[StateEntry]:
     """The state entries in force before the event at `position`."""
@@ -38,9 +41,20 @@ def event_ids_before(room: Room, position: int) -> list[str]:
     return list(entries_before(room, position).order_by("position").values_list("event_id", flat=True))
 
 
-def events_before(room: Room, position: int) -> list[str]:
-    """JSON texts of the state events in force before `position`, oldest first."""
-    return list(entries_before(room, position).order_by("position").values_list("event__json", flat=True))
+def events_before(room: Room, position: int) -> Iterable[str]:
+    """JSON texts of the state events in force before `position`, oldest first; read anew whenever gone through."""
+    return _Texts(entries_before(room, position).order_by("position").values_list("event__json", flat=True))
+
+
+class _Texts:
+    """The texts that a query gives, of which a process never holds more than some hundred: a large room's state is
+    10 MB, and what sixteen threads have allocated once in small pieces they do not give back."""
+
+    def __init__(self, query: QuerySet[StateEntry, str]) -> None:
+        self._query = query
+
+    def __iter__(self) -> Iterator[str]:
+        return self._query.iterator(chunk_size=TEXTS_AT_ONCE)
 
 
 def by_id(event_ids: Collection[str]) -> list[Event]:
@@ -54,17 +68,41 @@ def auth_chain(texts: Iterable[str]) -> dict[str, str]:
     JSON texts by id; de-duplicated; an event among `texts` that another one rests on is part of it
     (decision 86).
     """
-    chain: dict[str, str] = {}
-    references = _auth_events(texts)
+    return dict(_auth_chain({event_id for text in texts for event_id in _auth_events(text)}))
+
+
+def with_auth_chain(texts: Iterable[str]) -> tuple[Iterator[str], Iterator[str]]:
+    """The texts themselves and, to be gone through after them, those of their auth chain: each is read once."""
+    references: set[str] = set()
+
+    def noted() -> Iterator[str]:
+        for text in texts:
+            references.update(_auth_events(text))
+            yield text
+
+    def chain() -> Iterator[str]:
+        for _, text in _auth_chain(references):
+            yield text
+
+    return noted(), chain()
+
+
+def _auth_chain(references: Collection[str]) -> Iterator[tuple[str, str]]:
+    """These events and what they rest on, as (id, text)."""
+    asked: set[str] = set()
     while references:
-        found = dict(Event.objects.filter(event_id__in=references).values_list("event_id", "json"))
-        chain |= found
-        references = _auth_events(found.values()) - chain.keys()
-    return chain
+        asked.update(references)
+        rows = Event.objects.filter(event_id__in=references).values_list("event_id", "json")
+        above: set[str] = set()
+        for event_id, text in rows.iterator(chunk_size=TEXTS_AT_ONCE):
+            above.update(_auth_events(text))
+            yield event_id, text
+        references = above - asked
 
 
-def _auth_events(texts: Iterable[str]) -> set[str]:
-    return {event_id for text in texts for event_id in orjson.loads(text)["auth_events"]}
+def _auth_events(text: str) -> list[str]:
+    event_ids: list[str] = orjson.loads(text)["auth_events"]
+    return event_ids
 
 
 def current_state(room_id: str, keys: Collection[StateKey]) -> dict[StateKey, StateEvent]:

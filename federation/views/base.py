@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -34,6 +35,13 @@ class FederationView(APIView):
 
     http_method_names = []
     content: dict[str, Any]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """As ever, but forget the answer: REST framework's request and view hold each other, and would hold a large
+        room's state until the collector comes by."""
+        response = super().dispatch(request, *args, **kwargs)
+        del self.response
+        return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check the request before its handler runs."""

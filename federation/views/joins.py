@@ -10,7 +10,7 @@ from federation.views.history import served
 from federation.wire_profile import profiles
 from rooms.append import ACCEPTED
 from rooms.models import Event, Room
-from rooms.state import auth_chain, events_before
+from rooms.state import events_before, with_auth_chain
 from rooms.visibility import View
 
 MAX_WHOLE_LINE = 10_000
@@ -58,11 +58,10 @@ def join_response(room: Room, join: Event, origin: str) -> HttpResponse:
     their `state`, as long as there are not too many, and what is not the state before the join as they may see it.
     """
     position = join.position or 0
-    state = events_before(room, position)
-    chain = auth_chain(state)
+    state, chain = with_auth_chain(events_before(room, position))
     if profiles.of(origin).timeline_state and position <= MAX_WHOLE_LINE:
         line = list(Event.objects.filter(room=room, position__lt=position, verdict__in=ACCEPTED).order_by("position"))
-        before = set(state)
+        in_force = set(state)
         seen = zip(line, served(View.of(room, origin), line), strict=True)
-        state = [event.json if event.json in before else text for event, text in seen]
-    return spliced_response(state=json_list(state), auth_chain=json_list(chain.values()), event=join.json)
+        state = (event.json if event.json in in_force else text for event, text in seen)
+    return spliced_response(state=json_list(state), auth_chain=json_list(chain), event=join.json)

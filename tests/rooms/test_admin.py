@@ -178,9 +178,7 @@ def test_a_list_of_more_rows_takes_no_more_queries(console, model):
     console.get(url(model, "changelist"), secure=True)  # what is cached once per process is cached now
 
     def queries() -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
+        with CaptureQueriesContext(connection) as captured:
             assert console.get(url(model, "changelist"), secure=True).status_code == 200
         return len(captured)
 

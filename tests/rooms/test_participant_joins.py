@@ -377,6 +377,26 @@ def test_what_an_earlier_stay_brought_need_not_come_again(room):
     assert not Finding.objects.exists()
 
 
+def test_servers_that_left_while_we_were_away_are_no_longer_in_the_room(room):
+    Answer(room).take()
+    append_pdus(room.room_id, [room.member(ALICE, "leave")], now=timezone.now())
+    for user in ("one", "two"):
+        room.add(lpdu=by_other(room, user, "m.room.member", {"membership": "leave"}, OTHER.user(user)))
+    Answer(room).take()
+    current = RoomServer.objects.filter(left_position=None).values_list("server", "joined_users")
+    assert sorted(current) == [(HUB.name, 1), (US, 1)]
+
+
+def test_an_lpdu_that_the_answer_has_twice_stays_with_the_event_that_had_it_first(room):
+    """The later event is what the room's state is; only the id of its LPDU is not kept with it."""
+    lpdu = by_other(room, "one", "m.room.member", {"membership": "join", "displayname": "One"}, OTHER.user("one"))
+    first, again = room.add(lpdu=lpdu), room.add(lpdu=lpdu)
+    Answer(room).take()
+    stored = Event.objects.in_bulk([first.event_id, again.event_id])
+    assert (stored[first.event_id].lpdu_id, stored[again.event_id].lpdu_id) == (lpdu.lpdu_id, None)
+    assert again.event_id in current_state()
+
+
 def test_a_long_chain_of_state_is_checked_without_running_out_of_stack(room):
     for number in range(1200):
         content = {"users": {HUB.user("user"): 100}, "ban": number % 50}
