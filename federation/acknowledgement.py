@@ -15,6 +15,7 @@ from federation import backoff
 from federation.client import one_line
 from federation.isolation import Fault, Verdict, advance, judge, set_aside, split, takes_single_events_only
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
+from linmatrix import prepared
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,18 @@ MAX_LOGGED_REFUSALS = 50
 """A transaction has no more events; what an answer lists beyond that is made up."""
 
 
+_SUCCESS = """
+    UPDATE federation_destination
+    SET next_attempt = NULL, failures = 0, failing_since = NULL, last_error = '', last_success_at = %s
+    WHERE server = %s AND lease_holder = %s RETURNING server
+"""
+_ACKNOWLEDGED = "UPDATE federation_outboundtransaction SET acked_at = %s, last_error = '' WHERE id = %s"
+_SENT = """
+    UPDATE federation_outboundlpdu SET status = 'sent', reason = ''
+    WHERE id = ANY(%s) AND status IN ('queued', 'set-aside')
+"""
+
+
 def acknowledge(row: OutboundTransaction, content: Mapping[str, Any], *, holder: str, now: datetime) -> bool:
     """Note that the destination has a transaction: cursors move on, LPDUs leave the queue.
 
@@ -41,13 +54,10 @@ def acknowledge(row: OutboundTransaction, content: Mapping[str, Any], *, holder:
     """
     with transaction.atomic(durable=True):
         advance(row)  # stays before the destination: the lock order of `federation.outbound`
-        held = Destination.objects.filter(server=row.destination_id, lease_holder=holder).update(
-            next_attempt=None, failures=0, failing_since=None, last_error="", last_success_at=now
-        )
-        if not held:
+        if not prepared.execute(_SUCCESS, [now, row.destination_id, holder]):
             transaction.set_rollback(True)
             return False
-        OutboundTransaction.objects.filter(pk=row.pk).update(acked_at=now, last_error="")
+        prepared.execute(_ACKNOWLEDGED, [now, row.pk])
         _settle(row, _refusals(content))
         if takes_single_events_only(row):
             Destination.objects.filter(server=row.destination_id).update(single_events=True)
@@ -57,12 +67,11 @@ def acknowledge(row: OutboundTransaction, content: Mapping[str, Any], *, holder:
 
 def _settle(row: OutboundTransaction, refusals: Mapping[str, str]) -> None:
     """Give each LPDU of a transaction its end: sent, or refused with the hub's reason."""
-    lpdus = OutboundLpdu.objects.filter(pk__in=row.lpdus)
-    for lpdu in lpdus.filter(lpdu_id__in=refusals):
+    for lpdu in OutboundLpdu.objects.filter(pk__in=row.lpdus, lpdu_id__in=refusals):
         lpdu.status, lpdu.reason = OutboundLpdu.Status.REFUSED, refusals[lpdu.lpdu_id]
         lpdu.save(update_fields=["status", "reason"])
-    waiting = [OutboundLpdu.Status.QUEUED, OutboundLpdu.Status.SET_ASIDE]
-    lpdus.filter(status__in=waiting).update(status=OutboundLpdu.Status.SENT, reason="")
+    if row.lpdus:
+        prepared.execute(_SENT, [row.lpdus])
     for event_id, reason in refusals.items():
         logger.warning("%s refused %s in transaction %s: %s", row.destination_id, event_id, row.txn_id, reason)
 

@@ -51,6 +51,7 @@ from federation.isolation import Verdict, fault_of, open_transaction
 from federation.models import Destination, OutboundTransaction
 from federation.outbound import next_transaction
 from federation.wire_profile import profiles
+from linmatrix import prepared
 from linmatrix.transport.errors import TransportError
 
 SEND_SECONDS: float = settings.SEND_TIMEOUT
@@ -90,6 +91,16 @@ class Outcome(enum.Enum):
     BUSY = "nothing is left to send, but an append is under way"
     NOT_OURS = "another worker has the destination, or it is not due"
 
+
+# The parts of a turn, once for each transaction that is sent.
+_COUNT_ATTEMPT = "UPDATE federation_outboundtransaction SET attempts = %s WHERE id = %s"
+_LOCK_AGAINST_APPENDS = "SELECT 1 FROM federation_destination WHERE server = %s FOR UPDATE SKIP LOCKED"
+_LEASE = "UPDATE federation_destination SET lease_until = %s, lease_holder = %s, turn = %s WHERE server = %s"
+# The lease too, or a worker that the next append wakes would still find it and go away again.
+_CLEAR = "UPDATE federation_destination SET pending = false, lease_until = NULL, lease_holder = '' WHERE server = %s"
+_FREE = """
+    UPDATE federation_destination SET lease_until = NULL, lease_holder = '' WHERE server = %s AND lease_holder = %s
+"""
 
 _GOES_ON = (Outcome.DELIVERED, Outcome.ISOLATED)
 
@@ -138,7 +149,7 @@ def deliver(
             else:
                 break
     finally:
-        Destination.objects.filter(server=server, lease_holder=holder).update(lease_until=None, lease_holder="")
+        prepared.execute(_FREE, [server, holder])
     if outcome in _GOES_ON:
         return 0.0
     if outcome is Outcome.BUSY:
@@ -179,33 +190,28 @@ def step(
 def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | Outcome:
     """Take the lease and load or freeze the transaction to send; clear the mark when there is none."""
     with transaction.atomic(durable=True):
-        unlocked = Destination.objects.select_for_update(skip_locked=True, no_key=True)
-        destination = unlocked.filter(server=server).first()
+        destination = prepared.first(Destination, "WHERE server = %s FOR NO KEY UPDATE SKIP LOCKED", [server])
         if destination is None or not _is_free(destination, holder, now):
             return Outcome.NOT_OURS
         if not destination.pending:
             return Outcome.DRAINED
         profiles.note(destination)  # the request needs it, and this spares it a statement
-        row = _next(destination)
+        row = open_transaction(destination)
+        if row is not None:
+            row.attempts += 1
+            prepared.execute(_COUNT_ATTEMPT, [row.attempts, row.pk])
+        else:
+            row = next_transaction(destination)
         if row is None:
-            if not Destination.objects.select_for_update(skip_locked=True).filter(server=server):
+            if not prepared.execute(_LOCK_AGAINST_APPENDS, [server]):
                 return Outcome.BUSY
             # What was committed before that lock was ours is visible now, and nothing else counts on the mark.
-            row = _next(destination)
+            row = next_transaction(destination)
         if row is None:
-            # The lease too, or a worker that the next append wakes would still find it and go away again.
-            destination.pending, destination.lease_until, destination.lease_holder = False, None, ""
-            destination.save(update_fields=["pending", "lease_until", "lease_holder"])
+            prepared.execute(_CLEAR, [server])
             return Outcome.DRAINED
-        row.attempts += 1
-        row.save(update_fields=["attempts"])
-        destination.lease_until, destination.lease_holder = now + LEASE, holder
-        destination.save(update_fields=["lease_until", "lease_holder"])
+        prepared.execute(_LEASE, [now + LEASE, holder, destination.turn, server])
         return row
-
-
-def _next(destination: Destination) -> OutboundTransaction | None:
-    return open_transaction(destination) or next_transaction(destination)
 
 
 def _is_free(destination: Destination, holder: str, now: datetime) -> bool:

@@ -8,14 +8,10 @@ the last one served. A transaction holds rooms of one path form only (decision 3
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from django.db import connection
-from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Least
-
-from federation.models import OutboundLpdu
 from federation.paths import uses_stable_paths
-from rooms.models import Room, RoomServer
+from linmatrix import prepared
 
 MAX_EVENTS = 50
 """Draft, `PUT send`: more entries in `pdus` are refused."""
@@ -25,8 +21,34 @@ MAX_BODY_BYTES = 100_000
 events of a kilobyte take half of it, and the largest event, of 64 KiB, always fits; only rooms of large events need
 more transactions for it."""
 
-SENT_VERDICTS = ["accepted", "redacted"]
-"""A hub's line holds no others; should one get there, no peer is sent it."""
+# One half each for the rooms after a lane and for the others, so that both are ranges of an index.
+_UNFINISHED_HALF = f"""
+    SELECT stay.id, stay.room_id, stay.sent_position, LEAST(stay.left_position, room.head_position), room.version,
+        stay.joined_position
+    FROM rooms_roomserver stay JOIN rooms_room room ON room.room_id = stay.room_id
+    WHERE stay.server = %s AND (stay.left_position IS NULL OR stay.sent_position < stay.left_position)
+    AND room.role = 'hub' AND room.head_position > stay.sent_position AND stay.room_id {{}} %s
+    ORDER BY stay.room_id, stay.joined_position LIMIT {MAX_EVENTS}
+"""  # noqa: S608  a number of ours
+_UNFINISHED = f"({_UNFINISHED_HALF.format('>')}) UNION ALL ({_UNFINISHED_HALF.format('<=')}) ORDER BY 2, 6"
+
+_QUEUED = f"""
+    SELECT lpdu.id, lpdu.json, COALESCE(room.version, '')
+    FROM federation_outboundlpdu lpdu LEFT JOIN rooms_room room ON room.room_id = lpdu.room_id
+    WHERE lpdu.destination_id = %s AND lpdu.status = 'queued' ORDER BY lpdu.id LIMIT {MAX_EVENTS}
+"""  # noqa: S608  a number of ours
+
+# LATERAL with a limit keeps the planner to one index range per stretch. A hub's line holds no other verdicts; should
+# one get there, no peer is sent it.
+_READ = f"""
+    SELECT event.room_id, event.position, event.json
+    FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS stretch (room_id, after, until)
+    CROSS JOIN LATERAL (
+        SELECT room_id, position, json FROM rooms_event WHERE room_id = stretch.room_id
+        AND position > stretch.after AND position <= stretch.until AND verdict IN ('accepted', 'redacted')
+        ORDER BY position LIMIT {MAX_EVENTS}
+    ) AS event ORDER BY event.room_id, event.position
+"""  # noqa: S608  a number of ours
 
 _PREFIX, _SUFFIX = b'{"edus":[],"pdus":[', b"]}"
 _LPDU_LANE = ""  # room ids begin with "!"
@@ -49,6 +71,14 @@ class Stretch:
         return self.until - self.after
 
 
+class QueuedLpdu(NamedTuple):
+    """An `OutboundLpdu`, with its room's version, or "" when we do not know the room."""
+
+    id: int
+    json: str
+    room_version: str
+
+
 @dataclass(slots=True)
 class Lane:
     """What waits of one room, in order, or the queued LPDUs."""
@@ -56,7 +86,7 @@ class Lane:
     name: str
     stable: bool
     stretches: list[Stretch] = field(default_factory=list)
-    lpdus: list[OutboundLpdu] = field(default_factory=list)
+    lpdus: list[QueuedLpdu] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(map(len, self.stretches)) + len(self.lpdus)
@@ -148,7 +178,7 @@ def _first(stretches: Sequence[Stretch], count: int) -> Iterator[Stretch]:
 
 
 def _fill(
-    batch: Batch, stretches: list[Stretch], lpdus: list[OutboundLpdu], events: dict[str, list[tuple[int, str]]]
+    batch: Batch, stretches: list[Stretch], lpdus: list[QueuedLpdu], events: dict[str, list[tuple[int, str]]]
 ) -> bool:
     """Add one lane's part; False when the batch is full before its end."""
     for stretch in stretches:
@@ -161,54 +191,37 @@ def _fill(
     for lpdu in lpdus:
         if not batch.add(lpdu.json):
             return False
-        batch.lpdus.append(lpdu.pk)
+        batch.lpdus.append(lpdu.id)
     return True
 
 
 def _lanes(server: str, turn: str) -> list[Lane]:
     """At most as many lanes as a transaction has places, from the one after `turn` on, around to `turn` itself."""
-    stays = _unfinished_stays(server)
-    lanes = _room_lanes(stays.filter(room_id__gt=turn))
+    later, earlier = _room_lanes(server, turn)
+    lanes = later
     if len(lanes) < MAX_EVENTS:
         lanes += _lpdu_lane(server)
-    if len(lanes) < MAX_EVENTS and turn:
-        lanes += _room_lanes(stays.filter(room_id__lte=turn))
-    return lanes[:MAX_EVENTS]
+    return (lanes + earlier)[:MAX_EVENTS]
 
 
-def _unfinished_stays(server: str) -> QuerySet[RoomServer]:
-    """Stays of the server in rooms we are hub of that have not been sent to their end, or to the room's."""
-    return RoomServer.objects.filter(
-        Q(left_position__isnull=True) | Q(sent_position__lt=F("left_position")),
-        server=server,
-        room__role=Room.Role.HUB,
-        room__head_position__gt=F("sent_position"),
-    )
-
-
-def _room_lanes(stays: QuerySet[RoomServer]) -> list[Lane]:
+def _room_lanes(server: str, turn: str) -> tuple[list[Lane], list[Lane]]:
+    """Rooms we are hub of with stays of the server that have not been sent to their end, or to the room's: those after
+    `turn`, and the others."""
     # Two stays of one room are one lane: what the server missed of the earlier stay comes first.
-    rows = (
-        stays.annotate(until=Least("left_position", "room__head_position"))
-        .order_by("room_id", "joined_position")
-        .values_list("id", "room_id", "sent_position", "until", "room__version")[:MAX_EVENTS]
-    )
     lanes: dict[str, Lane] = {}
-    for stay_id, room_id, sent, until, version in rows:
+    for stay_id, room_id, sent, until, version, _joined in prepared.execute(_UNFINISHED, [server, turn, server, turn]):
         lane = lanes.setdefault(room_id, Lane(room_id, uses_stable_paths(version)))
         lane.stretches.append(Stretch(stay_id, room_id, sent, until))
-    return list(lanes.values())
+    later = [lane for lane in lanes.values() if lane.name > turn]
+    return later, [lane for lane in lanes.values() if lane.name <= turn]
 
 
 def _lpdu_lane(server: str) -> list[Lane]:
     """The queued LPDUs up to the first whose room has another path form than the one before."""
-    queued = OutboundLpdu.objects.filter(destination_id=server, status=OutboundLpdu.Status.QUEUED)
-    lpdus = list(queued.order_by("id")[:MAX_EVENTS])
+    lpdus = [QueuedLpdu(*row) for row in prepared.execute(_QUEUED, [server])]
     if not lpdus:
         return []
-    rooms = {lpdu.room_id for lpdu in lpdus}
-    versions = dict(Room.objects.filter(room_id__in=rooms).values_list("room_id", "version"))
-    forms = [uses_stable_paths(versions.get(lpdu.room_id, "")) for lpdu in lpdus]
+    forms = [uses_stable_paths(lpdu.room_version) for lpdu in lpdus]
     run = next((index for index, form in enumerate(forms) if form != forms[0]), len(forms))
     return [Lane(_LPDU_LANE, forms[0], lpdus=lpdus[:run])]
 
@@ -216,22 +229,8 @@ def _lpdu_lane(server: str) -> list[Lane]:
 def read(stretches: Sequence[Stretch]) -> dict[str, list[tuple[int, str]]]:
     """The stretches' events as (position, JSON) by room, in order."""
     events: dict[str, list[tuple[int, str]]] = {}
-    with connection.cursor() as cursor:
-        # LATERAL with a limit keeps the planner to one index range per stretch.
-        cursor.execute(
-            "SELECT event.room_id, event.position, event.json"
-            " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS stretch (room_id, after, until)"
-            " CROSS JOIN LATERAL (SELECT room_id, position, json FROM rooms_event WHERE room_id = stretch.room_id"
-            " AND position > stretch.after AND position <= stretch.until AND verdict = ANY(%s)"
-            " ORDER BY position LIMIT %s) AS event ORDER BY event.room_id, event.position",
-            [
-                [stretch.room_id for stretch in stretches],
-                [stretch.after for stretch in stretches],
-                [stretch.until for stretch in stretches],
-                SENT_VERDICTS,
-                MAX_EVENTS,
-            ],
-        )
-        for room_id, position, json in cursor.fetchall():
+    if stretches:
+        columns = [(stretch.room_id, stretch.after, stretch.until) for stretch in stretches]
+        for room_id, position, json in prepared.execute(_READ, [*map(list, zip(*columns, strict=True))]):
             events.setdefault(room_id, []).append((position, json))
     return events

@@ -28,15 +28,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Max
 
 from federation import paths
 from federation.client import Answer
 from federation.gathering import Stretch, body_of, read
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
-from federation.models.outbound import OPEN
 from federation.outbound import freeze, mark_pending
+from linmatrix import prepared
 from rooms.models import RoomServer
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,12 @@ MIN_LIMIT_BYTES = 4 * 1024
 
 _NOT_ABOUT_CONTENT = frozenset({401, 408, 425, 429, 502, 503, 504})
 _AGAIN = "r"  # sorts after the digits of parts
+
+# `federation.models.outbound.OPEN`, as a statement.
+_FIRST_OPEN = """
+    WHERE destination_id = %s AND acked_at IS NULL AND split_at IS NULL AND set_aside_at IS NULL
+    ORDER BY branch LIMIT 1
+"""
 
 # A cursor never goes back.
 _ADVANCE = """
@@ -136,8 +142,7 @@ def _sets_aside_at(server: str, first_refused_at: datetime) -> datetime:
 def advance(row: OutboundTransaction) -> None:
     """Move the cursors past what a transaction holds. The destination is not locked yet."""
     if row.cursors:
-        with connection.cursor() as cursor:
-            cursor.execute(_ADVANCE, [list(column) for column in zip(*row.cursors, strict=True)])
+        prepared.execute(_ADVANCE, [list(column) for column in zip(*row.cursors, strict=True)])
 
 
 def set_aside(row: OutboundTransaction, *, reason: str, now: datetime) -> None:
@@ -266,4 +271,4 @@ def send_again(transactions: Iterable[OutboundTransaction]) -> int:
 
 def open_transaction(destination: Destination) -> OutboundTransaction | None:
     """The transaction of a destination that is under way, or is next among parts; None when none is open."""
-    return OutboundTransaction.objects.filter(OPEN, destination=destination).order_by("branch").first()
+    return prepared.first(OutboundTransaction, _FIRST_OPEN, [destination.server])

@@ -110,7 +110,8 @@ def queue_lpdu(hub: str, lpdu: Lpdu) -> None:
 
 
 def next_transaction(destination: Destination) -> OutboundTransaction | None:
-    """Freeze what is sent next; None when there is nothing. The caller holds the destination's row.
+    """Freeze what is sent next, for a first attempt; None when there is nothing. The caller holds the destination's
+    row, and saves its `turn`.
 
     From here on the transaction is resent as it is until it is acknowledged (draft, `PUT send`), but for one that
     the peer does not take (`federation.isolation`).
@@ -124,7 +125,6 @@ def next_transaction(destination: Destination) -> OutboundTransaction | None:
     if batch is None:
         return None
     destination.turn = batch.turn
-    destination.save(update_fields=["turn"])
     return freeze(
         destination,
         stable=batch.stable,
@@ -132,6 +132,7 @@ def next_transaction(destination: Destination) -> OutboundTransaction | None:
         cursors=batch.cursors,
         lpdus=batch.lpdus,
         events=len(batch.events),
+        attempts=1,
     )
 
 
@@ -143,10 +144,10 @@ def freeze(
     cursors: Mapping[int, int],
     lpdus: list[int],
     events: int,
-    **lineage: Any,
+    **more: Any,
 ) -> OutboundTransaction:
     """Store a transaction under a new id, with the path that the peer serves, or the one that `stable` says while
-    that is not known. `lineage` are the further fields of a part."""
+    that is not known. `more` are further fields."""
     txn_id = secrets.token_urlsafe(TXN_ID_BYTES)
     known = destination.stable_paths
     return OutboundTransaction.objects.create(
@@ -157,7 +158,7 @@ def freeze(
         cursors=[list(cursor) for cursor in cursors.items()],
         lpdus=lpdus,
         events=events,
-        **lineage,
+        **more,
     )
 
 
