@@ -198,7 +198,11 @@ def _latin1(text: str) -> str:
 
 
 def call_wsgi(wsgi: WsgiApplication, environ: Environ) -> Response:
-    """Run the application in this thread and gather all it answers."""
+    """Run the application in this thread and gather all it answers.
+
+    What the request was made of is let go: Django's request is part of reference cycles (its lazy user, its messages)
+    and would hold it until the collector comes by.
+    """
     started: list[tuple[int, list[tuple[bytes, bytes]]]] = []
     written: list[bytes] = []
 
@@ -207,12 +211,16 @@ def call_wsgi(wsgi: WsgiApplication, environ: Environ) -> Response:
         started[:] = [(int(status.split(" ", 1)[0]), encoded)]
         return written.append
 
-    chunks = wsgi(environ, start_response)
     try:
-        written.extend(chunks)
+        chunks = wsgi(environ, start_response)
+        try:
+            written.extend(chunks)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
     finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
+        environ["wsgi.input"].close()
+        environ.clear()
     status, headers = started[0]
     return Response(status, headers, b"".join(written))

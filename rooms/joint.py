@@ -53,8 +53,9 @@ class Joint(Generic[Item, Result]):
                 waiting.append(request)
         if request.taken is None:
             request.woken.wait()
-        if request.taken is not None:
-            self._serve(key, request.taken)
+        taken, request.taken = request.taken, None  # which has the request itself in it
+        if taken is not None:
+            self._serve(key, taken)
         if request.results is None:
             # Alone, so that it meets what is wrong with it, and nothing that is wrong with others.
             request.results = self._function(key, items)

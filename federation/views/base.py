@@ -34,13 +34,15 @@ class FederationView(APIView):
     """
 
     http_method_names = []
+    body: bytes
     content: dict[str, Any]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """As ever, but forget the answer: REST framework's request and view hold each other, and would hold a large
-        room's state until the collector comes by."""
+        """As ever, but part view, request and answer at the end: REST framework has them hold each other, so that a
+        transaction, or a large room's state, would stay until the collector comes by."""
         response = super().dispatch(request, *args, **kwargs)
         del self.response
+        self.request.parser_context.clear()
         return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -55,12 +57,12 @@ class FederationView(APIView):
         check_rate(self.origin, endpoint_of(request.path_info))
 
     def _content(self, request: Request) -> dict[str, Any] | None:
-        body = request.body
-        if not body:
+        self.body = request.read()  # not `body`, which the request would keep
+        if not self.body:
             if request.method in ("PUT", "POST"):
                 raise NotJson("the request has no body")
             return None
-        return canonical_json.loads_object(body)
+        return canonical_json.loads_object(self.body)
 
     @property
     def origin(self) -> str:
@@ -72,7 +74,7 @@ class FederationView(APIView):
     ) -> HttpResponse:
         """Process the request once per transaction id."""
         request = Transaction(
-            self.origin, endpoint, unquote(txn_id), self.request.body, stable=stable, exclusive=exclusive
+            self.origin, endpoint, unquote(txn_id), self.body, stable=stable, exclusive=exclusive
         )
         return once(request, process)
 

@@ -1,19 +1,15 @@
-"""A room's state is read and answered piece by piece, whatever its size."""
+"""A room's state is read and answered piece by piece, whatever its size, and requests leave nothing behind."""
 
 import gc
 import json
 import tracemalloc
 
 import pytest
-from django.core.handlers.wsgi import WSGIHandler
 from django.utils import timezone
 
-from linmatrix.bridge import build_environ, call_wsgi
-from linmatrix.protocol import canonical_json
-from rooms import state as reading
 from rooms.hub import append_own, member_event
 from rooms.models import Event, Room
-from rooms.state import auth_chain, events_before, with_auth_chain
+from rooms.state import TEXTS_AT_ONCE, auth_chain, events_before, with_auth_chain
 
 MEMBERS = 1500
 
@@ -27,17 +23,16 @@ def populate(room: Room, members: int) -> None:
     append_own(room.room_id, events, now=now)
 
 
-def test_the_state_and_its_auth_chain_are_the_same_in_pieces_of_any_size(hosted, monkeypatch):
-    populate(hosted, 7)
-    end = Room.objects.get().head_position + 1
+@pytest.mark.parametrize("members", [1, TEXTS_AT_ONCE - 1, 2 * TEXTS_AT_ONCE])
+def test_the_state_and_its_auth_chain_are_complete_in_however_many_pieces_they_come(members, hosted):
+    populate(hosted, members)
+    texts = events_before(hosted, Room.objects.get().head_position + 1)
     stored = list(Event.objects.filter(state_key__isnull=False).order_by("position").values_list("json", flat=True))
-    for size in (1, 3, 100):
-        monkeypatch.setattr(reading, "TEXTS_AT_ONCE", size)
-        texts = events_before(hosted, end)
-        assert list(texts) == list(texts) == stored
-        state, chain = with_auth_chain(texts)
-        assert list(state) == list(texts)
-        assert sorted(chain) == sorted(auth_chain(texts).values())
+    assert len(stored) > members
+    assert list(texts) == list(texts) == stored
+    state, chain = with_auth_chain(texts)
+    assert list(state) == stored
+    assert sorted(chain) == sorted(auth_chain(texts).values())
 
 
 def test_the_auth_chain_goes_back_to_the_create_event_and_names_each_event_once(hosted):
@@ -64,21 +59,10 @@ def _traced():
 @pytest.mark.usefixtures("_traced")
 def test_the_answer_to_a_join_is_held_once_while_it_is_made_and_not_at_all_afterwards(peer, hosted):
     populate(hosted, MEMBERS)
-    application = WSGIHandler()
 
     def send_join(localpart):
-        target = f"/_matrix/federation/v3/send_join/{localpart}"
-        body = canonical_json.dumps(peer.join(hosted.room_id, localpart).event)
-        headers = [(b"host", b"hub.example.org"), (b"authorization", peer.headers("POST", target, body).encode())]
-        scope = {
-            "method": "POST",
-            "http_version": "1.1",
-            "raw_path": target.encode(),
-            "path": target,
-            "query_string": b"",
-            "headers": [*headers, (b"content-type", b"application/json")],
-        }
-        return call_wsgi(application, build_environ(scope, body))
+        lpdu = peer.join(hosted.room_id, localpart)
+        return peer.through_bridge("POST", f"/_matrix/federation/v3/send_join/{localpart}", lpdu.event)
 
     send_join("first")  # what is kept once per process is kept now
     before, _ = tracemalloc.get_traced_memory()
@@ -92,3 +76,17 @@ def test_the_answer_to_a_join_is_held_once_while_it_is_made_and_not_at_all_after
     assert after - before < 1.5 * size
     del answer
     assert tracemalloc.get_traced_memory()[0] - before < size / 2
+
+
+@pytest.mark.usefixtures("_traced")
+def test_a_transaction_is_not_held_after_its_answer(peer, joined):
+    def send(number):
+        lpdus = [peer.lpdu(joined.room_id, content={"body": f"{number} {'x' * 10_000}"}) for _ in range(10)]
+        content = {"pdus": [lpdu.event for lpdu in lpdus], "edus": []}
+        return peer.through_bridge("PUT", f"/_matrix/federation/v2/send/{number}", content).status
+
+    assert [send(number) for number in range(10)] == [200] * 10
+    before, _ = tracemalloc.get_traced_memory()
+    assert [send(number) for number in range(10, 20)] == [200] * 10
+    after, _ = tracemalloc.get_traced_memory()
+    assert after - before < 10 * 100_000

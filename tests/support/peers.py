@@ -11,12 +11,14 @@ from django.test import Client
 
 from keys.fetchers import parse_server_keys
 from keys.history import store
+from linmatrix.bridge import build_environ, call_wsgi
 from linmatrix.protocol import canonical_json, completion
 from linmatrix.protocol.encoding import encode_base64
 from linmatrix.protocol.events import Lpdu
 from linmatrix.protocol.request_auth import authorization
 from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
 from linmatrix.protocol.signing import SigningKey, sign_object
+from linmatrix.wsgi import application
 
 US = "hub.example.org"
 FEDERATION = "/_matrix/federation"
@@ -107,6 +109,21 @@ class Peer:
             RAW_URI=target,
             HTTP_AUTHORIZATION=header,
         )
+
+    def through_bridge(self, method, target, content):
+        """Send a signed request as the web server's process gets it; the whole answer."""
+        body = canonical_json.dumps(content)
+        path, _, query = target.partition("?")
+        headers = {"host": US, "authorization": self.headers(method, target, body), "content-type": "application/json"}
+        scope = {
+            "method": method,
+            "http_version": "1.1",
+            "raw_path": path.encode(),
+            "path": path,
+            "query_string": query.encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        return call_wsgi(application, build_environ(scope, body))
 
     def send(self, pdus, *, txn_id=None, stable=True, **request):
         """Send a transaction."""
