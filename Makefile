@@ -9,9 +9,12 @@ ARGS ?=
 # Passed on to the demo: KEEP=1 leaves its servers running and its data in place.
 KEEP ?=
 export KEEP
+# Of the soak: how long there are faults, and the seed of an earlier plan.
+MINUTES ?= 10
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint bench clean
+.PHONY: help demo run test lint bench fuzz soak clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -34,6 +37,12 @@ lint: $(READY) ## Check style, types, import layers and missing migrations
 
 bench: $(READY) ## Run the benchmarks
 	@$(PYTHON) -m linmatrix.stack bench $(ARGS)
+
+soak: $(READY) ## Random traffic and faults on three servers, then a verdict (MINUTES=10, SEED= repeats a plan)
+	@$(PYTHON) -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: $(READY) ## Send odd requests to a real server (MINUTES=10, SEED= of an earlier run)
+	@$(PYTHON) -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove .venv, caches and scratch folders; ./data stays
 	rm -rf .venv .scratch .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build *.egg-info

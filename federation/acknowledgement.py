@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from federation import backoff
@@ -136,6 +137,7 @@ def record_failure(
 def _back_off(destination: Destination, *, at_least: float, now: datetime, chance: float) -> None:
     """Say when the next attempt may come, and give the lease back."""
     destination.failures += 1
-    wait = max(backoff.seconds_to_wait(destination.failures, chance=chance), min(at_least, backoff.MAX_SECONDS))
+    longest = settings.LIMITS.backoff_seconds
+    wait = max(backoff.seconds_to_wait(destination.failures, chance=chance), min(at_least, longest))
     destination.next_attempt = now + timedelta(seconds=wait)
     destination.lease_until, destination.lease_holder = None, ""

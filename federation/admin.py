@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -15,7 +16,6 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from federation.gathering import MAX_BODY_BYTES
 from federation.isolation import MIN_LIMIT_BYTES, send_again
 from federation.models import Destination, InboundTransaction, OutboundLpdu, OutboundTransaction, PendingLeave
 from federation.wire_profile import FIELDS, STALE_SECONDS, profiles
@@ -42,8 +42,9 @@ class ProfileForm(forms.ModelForm):
 
     def clean_max_body_bytes(self) -> int | None:
         limit: int | None = self.cleaned_data["max_body_bytes"]
-        if limit is not None and not MIN_LIMIT_BYTES <= limit <= MAX_BODY_BYTES:
-            raise ValidationError(f"From {MIN_LIMIT_BYTES:,} to {MAX_BODY_BYTES:,} bytes, or empty.")
+        most = settings.LIMITS.transaction_bytes
+        if limit is not None and not MIN_LIMIT_BYTES <= limit <= most:
+            raise ValidationError(f"From {MIN_LIMIT_BYTES:,} to {most:,} bytes, or empty.")
         return limit
 
 

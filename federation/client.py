@@ -23,14 +23,8 @@ from linmatrix.protocol.signing import SigningKey
 from linmatrix.transport.errors import TransportError
 from linmatrix.transport.http import HttpClient
 
-REQUEST_SECONDS = 30.0
-"""Patience for an answer where the caller names none: the peer may have to ask a third server first."""
-
 MIN_SECOND_SECONDS = 1.0
 """A second request of one call gets the time that is left, and at least this much."""
-
-MAX_RESPONSE_BYTES = 12_500_000
-"""An answer may hold 100 events of 64 KiB with room for what is around them, and nothing much larger."""
 
 MAX_LINE = 300
 """Characters kept of what a peer says went wrong: a sentence for the operator."""
@@ -103,14 +97,14 @@ class FederationClient:
         *,
         stable: bool,
         content: dict[str, Any] | bytes | None = None,
-        timeout: float = REQUEST_SECONDS,
-        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        timeout: float | None = None,
+        max_response_bytes: int | None = None,
     ) -> Answer:
         """Call an endpoint that has two paths: the form that the peer is known to serve, else the one that `stable`
         says, and when it is unrecognized once the other. Otherwise as `request`."""
         known = self._profiles.of(server).stable_paths
         stable = stable if known is None else known
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (timeout or settings.LIMITS.request_seconds)
 
         def attempt(target: str) -> Answer:
             left = max(deadline - time.monotonic(), MIN_SECOND_SECONDS)
@@ -133,22 +127,25 @@ class FederationClient:
         target: str,
         *,
         content: dict[str, Any] | bytes | None = None,
-        timeout: float = REQUEST_SECONDS,
-        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        timeout: float | None = None,
+        max_response_bytes: int | None = None,
     ) -> Answer:
         """Send one signed request and return its answer, whatever the status.
 
         `target` is the raw path and query, `content` the body: an object, bytes that are canonical JSON already, or
-        None for no body. `timeout` is in seconds for all of it. A request without a body that gets a 401 is
+        None for no body. `timeout` is in seconds for all of it; without it and without `max_response_bytes`, the limits
+        `request_seconds` and `answer_bytes` hold. A request without a body that gets a 401 is
         signed once more in the other form (decision 65). Raises `TransportError`: `Unreachable` and
         `ResponseTooLarge` from the transport, `BadAnswer` for a success without a JSON object.
         """
+        timeout = timeout or settings.LIMITS.request_seconds
+        most = max_response_bytes or settings.LIMITS.answer_bytes
         deadline = time.monotonic() + timeout
         if content is not None:
             body = content if isinstance(content, bytes) else canonical_json.dumps(content)
-            request = _Request(server, method, target, body, max_response_bytes)
+            request = _Request(server, method, target, body, most)
             return self._exchange(request, signed=body, timeout=timeout)
-        request = _Request(server, method, target, None, max_response_bytes)
+        request = _Request(server, method, target, None, most)
         without = bool(self._profiles.of(server).signs_without_content)
         answer = self._exchange(request, signed=None if without else b"{}", timeout=timeout)
         if answer.status != 401:

@@ -22,7 +22,8 @@ the new holder, which sends the same transaction and gets the same answer.
 
 *No database transaction is open while a request is under way.* One short one takes the lease and loads or
 freezes, one short one acknowledges or notes the failure. In between the connection is back in the pool, so a
-slow peer costs one waiting thread and nothing that another delivery needs.
+slow peer costs one waiting thread and nothing that another delivery needs; how many threads slow peers may have
+together, `federation.places` says.
 
 *Failure* is stored on the destination: how often, since when, the last reason, and when to try again
 (`federation.backoff`). Workers are woken by messages (`federation.wake`) and by a periodic sweep over
@@ -44,7 +45,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from federation import paths
+from federation import backoff, paths
 from federation.acknowledgement import Failure, acknowledge, record_failure
 from federation.client import Answer, FederationClient
 from federation.isolation import Verdict, fault_of, open_transaction
@@ -62,6 +63,9 @@ made to process them twice."""
 LEASE = timedelta(seconds=1.5 * SEND_SECONDS)
 """The request and, with a wide margin, the database transactions around it and clocks that differ. A peer whose
 worker died waits for as long."""
+
+LONGEST_LEASE = 2 * LEASE
+"""A lease that ends later was taken by a clock that was wrong."""
 
 TURN_SECONDS = 30.0
 """After that a worker gives the destination back and queues up again, so that a long backlog for some destinations
@@ -105,8 +109,8 @@ _FREE = """
 _GOES_ON = (Outcome.DELIVERED, Outcome.ISOLATED)
 
 
-def over_http(client: FederationClient) -> Send:
-    """Sends with `PUT send/:txnId`."""
+def over_http(client: FederationClient, *, seconds: float = SEND_SECONDS) -> Send:
+    """Sends with `PUT send/:txnId` and waits so long for an answer."""
 
     def send(row: OutboundTransaction) -> Answer:
         both = paths.send(row.txn_id)
@@ -116,7 +120,8 @@ def over_http(client: FederationClient) -> Send:
             both,
             stable=row.path == both.stable,
             content=bytes(row.body),
-            timeout=SEND_SECONDS,
+            timeout=seconds,
+            max_response_bytes=settings.LIMITS.send_answer_bytes,
         )
 
     return send
@@ -215,9 +220,11 @@ def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | O
 
 
 def _is_free(destination: Destination, holder: str, now: datetime) -> bool:
-    if destination.next_attempt is not None and destination.next_attempt > now:
+    """Whether the destination is due and nobody else has it. Times that only a wrong clock can have set are over."""
+    due, leased_until = destination.next_attempt, destination.lease_until
+    if due is not None and now < due <= now + backoff.longest():
         return False
-    leased = destination.lease_until is not None and destination.lease_until > now
+    leased = leased_until is not None and now < leased_until <= now + LONGEST_LEASE
     return not leased or destination.lease_holder == holder
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponseNotFound, HttpResponseServerError
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseNotFound, HttpResponseServerError
 from rest_framework.exceptions import APIException, MethodNotAllowed
 
 from federation.responses import json_response
@@ -28,6 +28,11 @@ logger = logging.getLogger(__name__)
 
 MAX_ERROR_LENGTH = 500
 """Characters of `error`: enough for a sentence with numbers, too little to carry a peer's input around."""
+
+
+UNKNOWN = "Unknown room or event."
+"""Said alike of what there is not and of what the asking server may not know of: its wording tells neither (threat
+T70)."""
 
 
 class ApiError(Exception):
@@ -61,7 +66,7 @@ def as_api_error(error: Exception) -> ApiError | None:
         status, errcode = PROTOCOL_ERRORS[type(error)]
         return ApiError(status, errcode, str(error))
     if isinstance(error, Room.DoesNotExist):
-        return ApiError(404, "M_NOT_FOUND", "Unknown room.")
+        return ApiError(404, "M_NOT_FOUND", UNKNOWN)
     if isinstance(error, MethodNotAllowed):
         return ApiError(405, "M_UNRECOGNIZED", "Unknown method for this endpoint.")
     if isinstance(error, OperationalError):
@@ -84,6 +89,13 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path_info.startswith(("/_matrix", "//")):
         return ApiError(404, "M_UNRECOGNIZED", "Unknown endpoint.").response()
     return HttpResponseNotFound("Not found.", content_type="text/plain")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """What Django itself refuses, before or while a view runs: a Host header that is none, a thousand parameters."""
+    if request.path_info.startswith(("/_matrix", "/.well-known")):
+        return ApiError(400, "M_UNKNOWN", "The request is malformed.").response()
+    return HttpResponseBadRequest("Bad request.", content_type="text/plain")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

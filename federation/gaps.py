@@ -11,12 +11,13 @@ just now is waited for.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Any
 
+from django.conf import settings
 from django.utils import timezone
 
 from federation import paths
@@ -41,21 +42,6 @@ logger = logging.getLogger(__name__)
 
 PAGE = 100
 """Events asked for at a time; what a hub answers at most (decision 84)."""
-
-MAX_GAP_EVENTS = 2000
-"""Events fetched while a transaction waits. A longer hole is for an operator to see."""
-
-MAX_GAP_PAGES = 200
-"""Pages fetched while a transaction waits: `MAX_GAP_EVENTS` from a hub that gives ten at a time, as one does."""
-
-GAP_SECONDS = 60.0
-"""How long a transaction waits for what is missing: half of what its lease lasts."""
-
-BACKFILL_TIMEOUT = 20.0
-"""Seconds for one page."""
-
-MAX_BACKFILL_BYTES = 12 * 1024 * 1024
-"""Bytes of one page: 100 events of the largest size and the list around them."""
 
 PAGES_PER_RUN = 50
 """Pages that one run of `fill_gap` fetches before it makes room for other tasks."""
@@ -100,8 +86,8 @@ def fetch_page(room: Room, event_id: str) -> Page:
         "GET",
         paths.backfill(room.room_id, from_event_id=event_id, limit=PAGE),
         stable=paths.uses_stable_paths(room.version),
-        timeout=BACKFILL_TIMEOUT,
-        max_response_bytes=MAX_BACKFILL_BYTES,
+        timeout=settings.LIMITS.backfill_seconds,
+        max_response_bytes=settings.LIMITS.backfill_answer_bytes,
     )
     pdus = (answer.content or {}).get("pdus")
     if answer.status == 404 and not answer.unrecognized:
@@ -127,8 +113,8 @@ def _fetch_event(room: Room, event_id: str) -> Page:
         "GET",
         paths.event(event_id),
         stable=paths.uses_stable_paths(room.version),
-        timeout=BACKFILL_TIMEOUT,
-        max_response_bytes=MAX_BACKFILL_BYTES,
+        timeout=settings.LIMITS.backfill_seconds,
+        max_response_bytes=settings.LIMITS.backfill_answer_bytes,
     )
     found = [answer.content] if answer.status == 200 else []
     return check_page(found, room_id=room.room_id, hub=room.hub_server)
@@ -198,12 +184,13 @@ def fetch_predecessors(room: Room, pdu: Pdu) -> list[Pdu]:
     Raises `ApiError` 503 when the hub does not give it: the transaction should be sent again.
     """
     chain = _Chain(room, pdu.event["prev_events"][0])
-    deadline = time.monotonic() + GAP_SECONDS
+    limits = settings.LIMITS
+    deadline = time.monotonic() + limits.gap_seconds
     try:
-        for _ in range(MAX_GAP_PAGES):
+        for _ in range(limits.gap_pages):
             if chain.extend(fetch_page(room, chain.missing)):
                 return chain.events[::-1]
-            if len(chain.events) >= MAX_GAP_EVENTS or time.monotonic() > deadline:
+            if len(chain.events) >= limits.gap_events or time.monotonic() > deadline:
                 break
     except Withheld as error:
         findings.record(room, Finding.Kind.GAP, chain.missing, error.reason)
@@ -244,7 +231,7 @@ def pass_over(room: Room, failure: Failed) -> str:
     """What an event follows that fails the checks, noted for good so that its successor can be appended.
 
     Raises `BadAnswer` while it has to be waited for, and when the room has too many such events
-    (`findings.MAX_FINDINGS`): then the hub is not worth following.
+    (`findings_per_room`): then the hub is not worth following.
     """
     findings.record(
         room,
@@ -267,7 +254,12 @@ class Progress(Enum):
     LATER = "later"
 
 
-def fill_gap(gap_id: int) -> Progress:
+def hub_of(gap_id: int) -> str:
+    """The server that is asked to fill a gap; empty when that has been done."""
+    return Gap.objects.filter(pk=gap_id).values_list("room__hub_server", flat=True).first() or ""
+
+
+def fill_gap(gap_id: int, *, fetch: Callable[[Room, str], Page] = fetch_page) -> Progress:
     """Fetch history into a gap. A failure is noted with the time of the next attempt, which the sweep finds.
 
     Two workers on one gap do no harm: what one has inserted the other finds known.
@@ -277,7 +269,7 @@ def fill_gap(gap_id: int) -> Progress:
         if gap is None:
             return Progress.CLOSED
         try:
-            page = fetch_page(gap.room, gap.missing_event_id)
+            page = fetch(gap.room, gap.missing_event_id)
             passed = _passed_over(gap, page)
         except TransportError as error:
             if isinstance(error, Withheld):

@@ -16,11 +16,6 @@ from linmatrix import prepared
 MAX_EVENTS = 50
 """Draft, `PUT send`: more entries in `pdus` are refused."""
 
-MAX_BODY_BYTES = 100_000
-"""For a peer whose own limit is not known: an existing implementation refuses bodies above 100 KiB. Fifty ordinary
-events of a kilobyte take half of it, and the largest event, of 64 KiB, always fits; only rooms of large events need
-more transactions for it."""
-
 # One half each for the rooms after a lane and for the others, so that both are ranges of an index.
 _UNFINISHED_HALF = f"""
     SELECT stay.id, stay.room_id, stay.sent_position, LEAST(stay.left_position, room.head_position), room.version,
@@ -99,7 +94,7 @@ class Batch:
 
     stable: bool
     turn: str
-    max_bytes: int = MAX_BODY_BYTES
+    max_bytes: int
     events: list[bytes] = field(default_factory=list)
     cursors: dict[int, int] = field(default_factory=dict)
     lpdus: list[int] = field(default_factory=list)
@@ -125,7 +120,7 @@ def body_of(events: Sequence[bytes]) -> bytes:
     return _PREFIX + b",".join(events) + _SUFFIX
 
 
-def gather(server: str, *, turn: str, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BODY_BYTES) -> Batch | None:
+def gather(server: str, *, turn: str, max_bytes: int, max_events: int = MAX_EVENTS) -> Batch | None:
     """The next batch for a server, which begins with the lane after `turn`; None when nothing waits.
 
     It holds at most `max_events`, and its body has at most `max_bytes` unless it is a single event.

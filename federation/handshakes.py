@@ -31,12 +31,6 @@ __all__ = ["HandshakeFailed", "invite", "join", "knock", "leave"]
 
 logger = logging.getLogger(__name__)
 
-JOIN_TIMEOUT = 60.0
-"""Seconds for the answer to a join, which carries the room's state, or to an invite, which waits for a third server."""
-
-MAX_JOIN_ANSWER = 100 * 1024 * 1024
-"""Bytes of the answer to a join (threat T11)."""
-
 
 def join(*, room_id: str, user_id: str, via: str = "") -> Sent:
     """Join one of our users to a room, wherever it is hosted; `via` names a server to ask first.
@@ -119,7 +113,9 @@ def invite(*, room_id: str, sender: str, user_id: str) -> Sent:
     event = member_event(room_id=room_id, sender=sender, user_id=user_id, membership="invite", now=timezone.now())
     lpdu = make_lpdu(event, hub_server=room.hub_server, key=signing_key())
     content = {"event": lpdu.event, "room_version": room.version}
-    post(Template(room.hub_server, room.version), paths.invite(lpdu.lpdu_id), content, timeout=JOIN_TIMEOUT)
+    # The hub waits for a third server.
+    template, seconds = Template(room.hub_server, room.version), settings.LIMITS.join_seconds
+    post(template, paths.invite(lpdu.lpdu_id), content, timeout=seconds)
     return Sent(lpdu_id=lpdu.lpdu_id)
 
 
@@ -159,7 +155,10 @@ def _join_elsewhere(room_id: str, user_id: str, via: str) -> Sent:
     template = find_template(wish, via=via)
     lpdu = lpdu_for(template, wish)
     target = paths.send_join(lpdu.lpdu_id)
-    answer = post(template, target, lpdu.event, timeout=JOIN_TIMEOUT, max_response_bytes=MAX_JOIN_ANSWER)
+    limits = settings.LIMITS
+    answer = post(
+        template, target, lpdu.event, timeout=limits.join_seconds, max_response_bytes=limits.join_answer_bytes
+    )
     state, auth_chain, event = _checked_join(template, room_id, lpdu, answer)
     try:
         room = begin_stay(

@@ -7,25 +7,19 @@ that a crash cannot hold a peer up; it then keeps the answer. All web processes 
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 
+from django.conf import settings
 from django.http import HttpResponse
 from django.utils import timezone
 
+from federation.claims import LEASE, claims
 from federation.errors import ApiError, as_api_error
 from federation.models import InboundTransaction
 from federation.responses import CONTENT_TYPE
+from federation.waiting import waiting_room
 from linmatrix import prepared
-
-LEASE = timedelta(seconds=120)
-"""How long one request may be processed; a fetched gap and slow keys included (decision 75)."""
-
-SAME_TRANSACTION_WAIT = 30.0
-"""Seconds that a repetition waits for the first one's answer before a 429 (decision 75)."""
-
-OTHER_TRANSACTION_WAIT = 5.0
-"""Seconds that another transaction waits on the unstable path, whose peers do not always retry (decision 75)."""
 
 POLL_INTERVAL = 0.02
 """Seconds between looks at whether the other request is done."""
@@ -35,10 +29,6 @@ MAX_TXN_ID_LENGTH = 255
 
 KEPT_STATUSES = frozenset((200, 400, 403, 404))
 """Answers that would be the same again, and are kept. Others say that a repetition may fare better."""
-
-MAX_KEPT_BYTES = 256 * 1024
-"""A larger answer is one to a join: it holds a room's state, and would be written to the disk for every join. The same
-LPDU is answered with the same event and the state before it when it comes again (decision 38)."""
 
 UNKEPT_ERRCODES = frozenset(("M_NOT_JSON", "M_BAD_STATE"))
 """Refusals that are about the moment, whatever their status: an invited server may give one, which is passed on."""
@@ -66,11 +56,17 @@ def once(request: Transaction, process: Callable[[], HttpResponse]) -> HttpRespo
     Raises `ApiError`: M_BAD_STATE while another transaction of the origin is processed (draft, send), 429
     while the same one still is.
     """
-    if not 0 < len(request.txn_id) <= MAX_TXN_ID_LENGTH:
-        raise ApiError(400, "M_INVALID_PARAM", f"A transaction id has 1 to {MAX_TXN_ID_LENGTH} characters.")
+    if not 0 < len(request.txn_id) <= MAX_TXN_ID_LENGTH or "\0" in request.txn_id:
+        raise ApiError(400, "M_INVALID_PARAM", f"A transaction id has 1 to {MAX_TXN_ID_LENGTH} characters, none NUL.")
     claimed = _claim_or_wait(request)
     if isinstance(claimed, HttpResponse):
         return claimed
+    with claims.hold(claimed):
+        return _process(claimed, process)
+
+
+def _process(claimed: int, process: Callable[[], HttpResponse]) -> HttpResponse:
+    """Process a request that we have claimed, and keep or forget its answer."""
     kept = True
     try:
         response = process()
@@ -86,7 +82,13 @@ def once(request: Transaction, process: Callable[[], HttpResponse]) -> HttpRespo
 
 def _claim_or_wait(request: Transaction) -> int | HttpResponse:
     """The id of the row that we hold now, or the stored answer."""
-    started = time.monotonic()
+    with ExitStack() as place:
+        return _claim_in_turn(request, place)
+
+
+def _claim_in_turn(request: Transaction, place: ExitStack) -> int | HttpResponse:
+    """As `_claim_or_wait`; from when it has to wait, `place` holds one in the waiting room."""
+    started, limits, waits = time.monotonic(), settings.LIMITS, False
     digest = hashlib.sha256(request.body).digest()
     while True:
         row_id = _claim(request, digest)
@@ -96,10 +98,13 @@ def _claim_or_wait(request: Transaction) -> int | HttpResponse:
         if same is not None and same.status is not None:
             return HttpResponse(bytes(same.response or b""), status=same.status, content_type=CONTENT_TYPE)
         waited = time.monotonic() - started
-        if same is not None and waited > SAME_TRANSACTION_WAIT:
+        if same is not None and waited > limits.repeated_transaction_seconds:
             raise ApiError(429, "M_LIMIT_EXCEEDED", "The transaction is still processed.", retry_after_ms=5000)
-        if same is None and other and waited >= (0 if request.stable else OTHER_TRANSACTION_WAIT):
+        if same is None and other and waited >= (0 if request.stable else limits.other_transaction_seconds):
             raise ApiError(400, "M_BAD_STATE", "Another transaction of yours is in flight.")
+        if not waits:
+            place.enter_context(waiting_room.wait(request.origin))
+            waits = True
         time.sleep(POLL_INTERVAL)
 
 
@@ -141,8 +146,13 @@ def _standing(request: Transaction, digest: bytes) -> tuple[InboundTransaction |
 
 
 def _finish(row_id: int, response: HttpResponse, *, kept: bool) -> None:
-    """Keep the answer, or forget the request where a repetition may fare better."""
-    if not kept or response.status_code not in KEPT_STATUSES or len(response.content) > MAX_KEPT_BYTES:
+    """Keep the answer, or forget the request where a repetition may fare better.
+
+    An answer above `kept_answer_bytes` is one to a join: it holds a room's state, and would be written to the disk for
+    every join. The same LPDU is answered with the same event and the state before it when it comes again (decision 38).
+    """
+    large = len(response.content) > settings.LIMITS.kept_answer_bytes
+    if not kept or large or response.status_code not in KEPT_STATUSES:
         InboundTransaction.objects.filter(pk=row_id).delete()
         return
     prepared.execute(_FINISH, [response.status_code, response.content, row_id])

@@ -18,6 +18,7 @@ from django.utils import timezone
 from federation import invitations, invited
 from federation.errors import ApiError
 from federation.gaps import fetch_predecessors
+from federation.waiting import BUSY, waiting_room
 from keys.keyring import keys_for
 from linmatrix.protocol.errors import BadSignature, Malformed, ProtocolError, TooLarge
 from linmatrix.protocol.events import CheckedEvent, Lpdu, Pdu, check_schema, is_lpdu
@@ -36,9 +37,6 @@ logger = logging.getLogger(__name__)
 MAX_PDUS = 50
 MAX_EDUS = 100
 """Entries of a transaction (draft, "PUT send")."""
-
-JOIN_WAIT = 10.0
-"""Seconds that events of a room wait for our join to it to end; then the hub is asked to try again."""
 
 JOIN_POLL_INTERVAL = 0.02
 
@@ -111,7 +109,7 @@ def _checked(
 def _identify(origin: str, pdus: Sequence[Any], failed: FailedPdus) -> tuple[list[_Received], list[CheckedEvent]]:
     """The events of rooms that concern us, before any cryptography (draft, send, step 1; decision 77), and all of
     rooms that we do not host: they may be about an invite that waits, too."""
-    rooms = _rooms(pdus)
+    rooms = _rooms(origin, pdus)
     received, elsewhere = [], []
     for pdu in pdus:
         try:
@@ -130,7 +128,7 @@ def _identify(origin: str, pdus: Sequence[Any], failed: FailedPdus) -> tuple[lis
     return received, elsewhere
 
 
-def _rooms(pdus: Sequence[Any]) -> dict[str, Room]:
+def _rooms(origin: str, pdus: Sequence[Any]) -> dict[str, Room]:
     """The rooms of these event objects that we know and have not blocked."""
     by_room: dict[str, list[dict[str, Any]]] = {}
     for pdu in pdus:
@@ -142,7 +140,7 @@ def _rooms(pdus: Sequence[Any]) -> dict[str, Room]:
         for room_id, events in by_room.items()
         if (room_id not in rooms or rooms[room_id].role != Room.Role.HUB) and not all(map(_is_join_of_ours, events))
     ]
-    if awaited and _wait_for_joins(awaited):
+    if awaited and _wait_for_joins(origin, awaited):
         rooms |= rooms_by_id(awaited)
     return {room_id: room for room_id, room in rooms.items() if not room.blocked}
 
@@ -159,16 +157,17 @@ def _is_join_of_ours(event: dict[str, Any]) -> bool:
     return is_join and ours
 
 
-def _wait_for_joins(room_ids: Sequence[str]) -> bool:
+def _wait_for_joins(origin: str, room_ids: Sequence[str]) -> bool:
     """Wait while a user of ours is joining one of the rooms; whether there was anything to wait for."""
-    deadline = time.monotonic() + JOIN_WAIT
-    waited = False
-    while join_under_way(room_ids, now=timezone.now()):
-        waited = True
-        if time.monotonic() > deadline:
-            raise ApiError(503, "M_UNKNOWN", "A join to one of the rooms is under way. Try again.")
-        time.sleep(JOIN_POLL_INTERVAL)
-    return waited
+    if not join_under_way(room_ids, now=timezone.now()):
+        return False
+    deadline = time.monotonic() + settings.LIMITS.join_wait_seconds
+    with waiting_room.wait(origin):
+        while join_under_way(room_ids, now=timezone.now()):
+            if time.monotonic() > deadline:
+                raise ApiError(503, "M_UNKNOWN", "A join to one of the rooms is under way. Try again.")
+            time.sleep(JOIN_POLL_INTERVAL)
+    return True
 
 
 def _concerns_us(origin: str, event: dict[str, Any], room: Room) -> bool:
@@ -203,6 +202,8 @@ def _append_as_hub(room: Room, lpdus: Sequence[Lpdu], failed: FailedPdus) -> Non
         try:
             invitations.append_invite(room, lpdu=lpdu)
         except (ProtocolError, ApiError) as refusal:
+            if isinstance(refusal, ApiError) and refusal.status == BUSY:
+                raise  # about the moment and not about the event: all of the transaction is to be sent again
             _fail(failed, lpdu.event, str(refusal), lpdu.lpdu_id)
     _append_run(room, run, failed)
 
@@ -226,7 +227,8 @@ def _append_as_participant(room: Room, pdus: Sequence[Pdu]) -> None:
             append_pdus(room.room_id, line, now=timezone.now())
         except Predecessor as gap:
             at = line.index(gap.pdu)
-            line[at:at] = fetch_predecessors(room, gap.pdu)
+            with waiting_room.wait(room.hub_server):
+                line[at:at] = fetch_predecessors(room, gap.pdu)
         else:
             return
     raise ApiError(503, "M_UNKNOWN", "Earlier events are missing and could not be placed. Try again.")

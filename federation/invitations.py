@@ -16,6 +16,7 @@ from django.utils import timezone
 from federation import paths
 from federation.client import Answer, federation_client
 from federation.errors import ApiError
+from federation.waiting import waiting_room
 from keys.keyring import event_keys
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.errors import BadSignature, Rejected
@@ -37,15 +38,6 @@ logger = logging.getLogger(__name__)
 
 OPTIMISTIC_TRIES = 3
 """Tries without the room's lock; more are needed only in a room where others write all the time (decision 95)."""
-
-INVITE_TIMEOUT = 15.0
-"""Seconds for the invited server's answer while nobody waits for it."""
-
-LOCKED_INVITE_TIMEOUT = 8.0
-"""Seconds for that answer while the room's lock is held: others wait for the lock for 10 s (decision 95)."""
-
-MAX_INVITE_ANSWER = 256 * 1024
-"""Bytes of an answer to an invite: one event twice (decision 94), and some air."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +115,7 @@ def append_invite(room: Room, *, event: dict[str, Any] | None = None, lpdu: Lpdu
                 return known
             pdu = invitation.complete(line)
             head = line.room.head_event_id
-        signed, keys = _ask_invitee(room, pdu, timeout=INVITE_TIMEOUT)
+        signed, keys = _ask_invitee(room, pdu, timeout=settings.LIMITS.invite_seconds)
         with open_line(room.room_id, now=timezone.now()) as line:
             if line.room.head_event_id == head:
                 # Nothing came between, so what was checked then still holds; the memberships are needed anew.
@@ -135,7 +127,7 @@ def append_invite(room: Room, *, event: dict[str, Any] | None = None, lpdu: Lpdu
             return known
         # The keys are known from the tries before: none is fetched while others wait for the room.
         pdu = invitation.complete(line)
-        signed, _ = _ask_invitee(room, pdu, timeout=LOCKED_INVITE_TIMEOUT, keys=keys)
+        signed, _ = _ask_invitee(room, pdu, timeout=settings.LIMITS.locked_invite_seconds, keys=keys)
         line.append(signed)
     return signed
 
@@ -152,15 +144,16 @@ def _ask_invitee(room: Room, pdu: Pdu, *, timeout: float, keys: KnownKeys | None
         "room_version": room.version,
     }
     try:
-        answer = federation_client().call(
-            server,
-            "POST",
-            paths.invite(pdu.event_id),
-            stable=paths.uses_stable_paths(room.version),
-            content=content,
-            timeout=timeout,
-            max_response_bytes=MAX_INVITE_ANSWER,
-        )
+        with waiting_room.wait(pdu.sender_server):
+            answer = federation_client().call(
+                server,
+                "POST",
+                paths.invite(pdu.event_id),
+                stable=paths.uses_stable_paths(room.version),
+                content=content,
+                timeout=timeout,
+                max_response_bytes=settings.LIMITS.invite_answer_bytes,
+            )
     except TransportError as error:
         logger.info("%s could not be asked for an invite: %s", server, error.reason)
         raise ApiError(502, "M_UNKNOWN", f"{server} could not be reached.") from None
@@ -186,7 +179,8 @@ def _proxied(server: str, answer: Answer) -> ApiError:
         extra["room_version"] = content["room_version"][:128]
     if type(content.get("retry_after_ms")) is int:
         extra["retry_after_ms"] = content["retry_after_ms"]
-    return ApiError(answer.status, errcode, str(content.get("error", ""))[:300], **extra)
+    error = content.get("error")
+    return ApiError(answer.status, errcode, error[:300] if isinstance(error, str) else "", **extra)
 
 
 def _invitee_signatures(content: dict[str, Any] | None, server: str) -> dict[str, Any]:

@@ -48,6 +48,8 @@ def receive_invite(origin: str, event: CheckedEvent, content: dict[str, Any]) ->
         raise ApiError(403, "M_FORBIDDEN", "The invited user does not exist here.")
     check_invite(origin, user_id, sender=pdu.event["sender"])
     _check_room(origin, room_id)
+    if pending.is_flooded(hub=origin, room_id=room_id, user_id=user_id):
+        raise ApiError(403, "M_FORBIDDEN", "Too many invites by your server wait for an answer.")
     pending.keep(pdu.event, event_id=pdu.event_id, hub=origin, version=version, shown=shown)
     # The hub invites again after a leave that it has not heard of yet: that leave was an answer to another invite.
     withdrawals.cancel(room_id, user_id)

@@ -25,15 +25,6 @@ from linmatrix.transport.errors import TransportError
 from rooms.hub import member_event
 from rooms.models import PendingInvite, Room
 
-MAX_HINTS = 2
-"""How often a server's word that another one is the hub is followed (decision 98, threat T75)."""
-
-HANDSHAKE_TIMEOUT = 20.0
-"""Seconds for a template, a leave or a knock."""
-
-MAX_ANSWER = 12 * 1024 * 1024
-"""Bytes of an answer to a request that is not a join: an event twice, or stripped state of the largest events."""
-
 
 class HandshakeFailed(Exception):
     """A membership that was not reached; the message is for the person who asked.
@@ -103,7 +94,7 @@ def template_of(server: str, wish: Wish, *, seen: set[str] | None = None) -> Tem
     `seen` are servers that have been asked, or are not to be; those asked now are added. Raises `HandshakeFailed`.
     """
     seen = {settings.SERVER_NAME} if seen is None else seen
-    for hints_left in range(MAX_HINTS, -1, -1):
+    for hints_left in range(settings.LIMITS.hub_hints, -1, -1):  # decision 98, threat T75
         seen.add(server)
         answer = _ask(server, wish, versions=ROOM_VERSIONS)
         if answer.status == 200:
@@ -124,7 +115,14 @@ def _ask(server: str, wish: Wish, *, versions: Iterable[str]) -> Answer:
         case _:
             target = paths.make_leave(wish.room_id, wish.user_id)
     try:
-        return federation_client().call(server, "GET", target, stable=True, timeout=HANDSHAKE_TIMEOUT)
+        return federation_client().call(
+            server,
+            "GET",
+            target,
+            stable=True,
+            timeout=settings.LIMITS.handshake_seconds,
+            max_response_bytes=settings.LIMITS.handshake_answer_bytes,
+        )
     except TransportError as error:
         raise HandshakeFailed(f"{server}: {error.reason}") from None
 
@@ -179,10 +177,13 @@ def post(
     target: paths.Paths,
     content: dict[str, Any],
     *,
-    timeout: float = HANDSHAKE_TIMEOUT,
-    max_response_bytes: int = MAX_ANSWER,
+    timeout: float | None = None,
+    max_response_bytes: int | None = None,
 ) -> dict[str, Any]:
-    """The second half of a handshake; the hub's answer. Raises `HandshakeFailed`."""
+    """The second half of a handshake; the hub's answer. Raises `HandshakeFailed`.
+
+    The limits `handshake_seconds` and `handshake_answer_bytes` hold where no others are given.
+    """
     try:
         answer = federation_client().call(
             template.hub,
@@ -190,8 +191,8 @@ def post(
             target,
             stable=paths.uses_stable_paths(template.version),
             content=content,
-            timeout=timeout,
-            max_response_bytes=max_response_bytes,
+            timeout=timeout or settings.LIMITS.handshake_seconds,
+            max_response_bytes=max_response_bytes or settings.LIMITS.handshake_answer_bytes,
         )
     except TransportError as error:
         raise HandshakeFailed(f"{template.hub}: {error.reason}") from None

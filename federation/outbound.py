@@ -18,20 +18,18 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
 from federation import paths
-from federation.gathering import MAX_BODY_BYTES, MAX_EVENTS, gather
+from federation.gathering import MAX_EVENTS, gather
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.wake import alarm_clock
 from linmatrix import prepared
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.events import Lpdu
 from rooms.models import Gap
-
-MAX_QUEUED_LPDUS = 10_000
-"""LPDUs that wait for one hub (decision 99). A hub that is away for a day must not fill our disk."""
 
 RESET_SECONDS = 5.0
 """A process looks at most this often whether a peer that sends us requests is being backed off from."""
@@ -92,13 +90,14 @@ def _mark_and_hold(servers: list[str]) -> dict[str, bool]:
 def queue_lpdu(hub: str, lpdu: Lpdu) -> None:
     """Queue an LPDU of ours for a room's hub. One that is queued or was sent already stays as it is.
 
-    Raises `QueueFull` when the hub has not taken `MAX_QUEUED_LPDUS` before it.
+    Raises `QueueFull` when the hub has not taken `queued_lpdus` before it (decision 99).
     """
     with transaction.atomic():
         mark_pending([hub])
         queued = OutboundLpdu.objects.filter(destination_id=hub, status=OutboundLpdu.Status.QUEUED).order_by("id")
-        if queued[MAX_QUEUED_LPDUS - 1 : MAX_QUEUED_LPDUS].exists():
-            raise QueueFull(f"{MAX_QUEUED_LPDUS} events wait for {hub} already")
+        most = settings.LIMITS.queued_lpdus
+        if queued[most - 1 : most].exists():
+            raise QueueFull(f"{most} events wait for {hub} already")
         row = OutboundLpdu(
             destination_id=hub,
             lpdu_id=lpdu.lpdu_id,
@@ -116,11 +115,12 @@ def next_transaction(destination: Destination) -> OutboundTransaction | None:
     From here on the transaction is resent as it is until it is acknowledged (draft, `PUT send`), but for one that
     the peer does not take (`federation.isolation`).
     """
+    most = settings.LIMITS.transaction_bytes
     batch = gather(
         destination.server,
         turn=destination.turn,
         max_events=1 if destination.single_events else MAX_EVENTS,
-        max_bytes=min(destination.max_body_bytes or MAX_BODY_BYTES, MAX_BODY_BYTES),
+        max_bytes=min(destination.max_body_bytes or most, most),
     )
     if batch is None:
         return None

@@ -1,26 +1,51 @@
-"""What Celery runs: deliver to one server, and find the servers that nobody was woken for."""
+"""What Celery runs: deliver to one server, and find the servers that nobody was woken for.
+
+What waits for another server takes a place first (`federation.places`). Without one it is left for the sweep.
+"""
+
+from typing import Any
 
 from celery import shared_task
+from celery.signals import worker_init
+from django.utils import timezone
 
-from federation import delivery, gaps, withdrawals
+from federation import delivery, gaps, housekeeping, withdrawals
 from federation.client import federation_client
+from federation.places import places
 from federation.sweeping import SWEEP_SECONDS, due_destinations
 from federation.wake import alarm_clock
+
+WAKE_TOGETHER = 50
+"""Servers of a large audience that are woken one after the other: some tenths of a second for a worker."""
+
+
+@worker_init.connect
+def _share_out_threads(sender: Any, **_: object) -> None:
+    """Learn from the worker that starts how many threads it has."""
+    places.share_out(sender.concurrency)
 
 
 @shared_task
 def deliver(server: str) -> None:
     """Deliver to a server, and come back to it when that is due soon."""
-    again = delivery.deliver(server, send=delivery.over_http(federation_client()))
+    with places.take(server) as place:
+        if place is None:
+            return
+        again = delivery.deliver(server, send=place.timed(delivery.over_http(federation_client())))
     if again is not None:
         alarm_clock.wake([server], after=again)
 
 
 @shared_task
 def wake_all(servers: list[str]) -> None:
-    """Wake a worker for each of many servers."""
-    for server in servers:
+    """Wake a worker for each of many servers: for some of them, and then in turn with what else there is to do.
+
+    Messages are taken in their order. All at once, those of one enormous room would be before those of all others.
+    """
+    for server in servers[:WAKE_TOGETHER]:
         alarm_clock.wake([server])
+    if rest := servers[WAKE_TOGETHER:]:
+        alarm_clock.publish("federation.tasks.wake_all", [rest])
 
 
 @shared_task
@@ -35,13 +60,25 @@ def sweep() -> None:
 
 
 @shared_task
+def keep_house() -> None:
+    """Delete what nothing needs any more."""
+    housekeeping.keep_house(now=timezone.now())
+
+
+@shared_task
 def fill_gap(gap_id: int) -> None:
     """Fetch history into a gap of a room's line, and go on with it where one turn was not enough."""
-    if gaps.fill_gap(gap_id) is gaps.Progress.MORE:
+    with places.take(gaps.hub_of(gap_id)) as place:
+        if place is None:
+            return
+        progress = gaps.fill_gap(gap_id, fetch=place.timed(gaps.fetch_page))
+    if progress is gaps.Progress.MORE:
         alarm_clock.publish("federation.tasks.fill_gap", [gap_id])
 
 
 @shared_task
 def send_leave(leave_id: int) -> None:
     """Tell a hub of a user who refused its invite or took a knock back."""
-    withdrawals.attempt(leave_id)
+    with places.take(withdrawals.hub_of(leave_id)) as place:
+        if place is not None:
+            place.timed(withdrawals.attempt)(leave_id)

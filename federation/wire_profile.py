@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from federation.models import Destination
@@ -22,9 +23,6 @@ from federation.models import Destination
 STALE_SECONDS = 60.0
 """What another process has learnt, or an operator has set, is known everywhere after a minute. Meanwhile a request
 in the old form costs a second one, and nothing else."""
-
-MAX_REMEMBERED = 10_000
-"""Peers remembered by a process, some 2 MB; past that all are read again when they are needed."""
 
 FIELDS = ("stable_paths", "signs_without_content", "max_body_bytes", "single_events", "timeline_state")
 """The columns of `Destination` that are the profile."""
@@ -74,7 +72,7 @@ class Profiles:
         self._known.pop(server, None)
 
     def _remember(self, server: str, profile: WireProfile) -> None:
-        if len(self._known) >= MAX_REMEMBERED and server not in self._known:
+        if len(self._known) >= settings.LIMITS.cached_profiles and server not in self._known:
             self._known.clear()
         self._known[server] = (profile, self._clock())
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -25,13 +26,6 @@ from rooms.models import PendingInvite
 logger = logging.getLogger(__name__)
 
 TASK = "federation.tasks.send_leave"
-
-MAX_REFUSALS = 5
-"""Answers that forbid the leave before it is given up: some come of a hub that is being repaired, but an invite
-that it does not know stays unknown. With the waits between them they take some ten seconds at least."""
-
-GIVE_UP_AFTER = timedelta(days=14)
-"""A hub that was away for longer learns of it when it is asked for something else, or not at all."""
 
 LEASE = timedelta(seconds=120)
 """How long an attempt may take: at most three templates, since hints are followed, and the leave, of 20 s each."""
@@ -71,6 +65,11 @@ def withdraw(row: PendingInvite, *, reason: str, now: datetime) -> None:
 def cancel(room_id: str, user_id: str) -> None:
     """Forget a leave that the hub has not been told: the user wants in again, or was invited anew."""
     PendingLeave.objects.filter(room_id=room_id, user_id=user_id).delete()
+
+
+def hub_of(leave_id: int) -> str:
+    """The server that is told of a leave; empty when that has been done."""
+    return PendingLeave.objects.filter(pk=leave_id).values_list("hub_server", flat=True).first() or ""
 
 
 def attempt(
@@ -117,7 +116,8 @@ def _note(leave: PendingLeave, failure: HandshakeFailed, *, now: datetime, chanc
     leave.failures += 1
     leave.refusals += refused
     rows = PendingLeave.objects.filter(pk=leave.pk)
-    if leave.refusals >= MAX_REFUSALS or now - leave.created_at > GIVE_UP_AFTER:
+    limits = settings.LIMITS
+    if leave.refusals >= limits.leave_refusals or now - leave.created_at > timedelta(days=limits.leave_days):
         rows.delete()
         logger.warning(
             "gave up telling %s that %s left %s: %s", leave.hub_server, leave.user_id, leave.room_id, failure

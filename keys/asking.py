@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+from django.conf import settings
 from django.db import transaction
 
 from keys import history, leases
@@ -28,9 +29,6 @@ its own, without a database."""
 
 POLL_SECONDS = 0.05
 """Between two looks at whether another process has the answer; requests over the network take about as long."""
-
-MAX_PARALLEL = 16
-"""Servers asked at once for one caller: one that does not answer must not hold up those after it."""
 
 
 class Asker:
@@ -63,9 +61,10 @@ class Asker:
         queue, asked_by_others = deque(sorted(servers)), set()
         running: dict[Future[bytes], Lease] = {}
         silent: list[Lease] = []
-        with ThreadPoolExecutor(max_workers=min(len(servers), MAX_PARALLEL) or 1) as pool:
+        at_once = settings.LIMITS.keys_asked_at_once
+        with ThreadPoolExecutor(max_workers=min(len(servers), at_once) or 1) as pool:
             while queue or running:
-                while queue and len(running) < MAX_PARALLEL:
+                while queue and len(running) < at_once:
                     server = queue.popleft()
                     lease = leases.take(server, now_ms=self._clock(), patience=patience)
                     if isinstance(lease, Lease):

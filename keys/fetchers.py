@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from nacl.bindings import crypto_core_ed25519_is_valid_point
 
 from keys.leaked import is_leaked
@@ -26,15 +27,6 @@ from linmatrix.protocol.signing import (
 )
 from linmatrix.transport.errors import Unreachable
 from linmatrix.transport.http import HttpClient
-
-FETCH_SECONDS = 10.0
-"""For the whole request; senders of events and requests wait for it."""
-
-MAX_ANSWER_BYTES = 64 * 1024
-"""An answer is kept beside its keys. Real ones have one or two kilobytes; MAX_KEYS of the longest ids fit."""
-
-MAX_KEYS = 64
-"""Keys in one answer, current and old. Real servers have one or two, and a few old ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +52,14 @@ class ServerKeys:
 
 
 def fetch_server_keys(server: str, *, client: HttpClient) -> bytes:
-    """The body of `server`'s answer, unchecked, within 10 seconds. Raises `TransportError`."""
+    """The body of `server`'s answer, unchecked, within `key_fetch_seconds`. Raises `TransportError`."""
     response = client.request(
         server,
         "GET",
         "/_matrix/key/v2/server",
         headers={"Accept": "application/json"},
-        timeout=FETCH_SECONDS,
-        max_response_bytes=MAX_ANSWER_BYTES,
+        timeout=settings.LIMITS.key_fetch_seconds,
+        max_response_bytes=settings.LIMITS.key_answer_bytes,
     )
     if response.status != 200:
         raise Unreachable(f"the answer has status {response.status}")
@@ -96,8 +88,8 @@ def check_server_keys(answer: dict[str, Any], *, server: str, now_ms: int, notar
         raise Malformed("valid_until_ts has passed")
     valid_until_ts = min(valid_until_ts, now_ms + MAX_KEY_VALIDITY_MS)
     current, old = _object(answer, "verify_keys"), _object(answer, "old_verify_keys", default={})
-    if len(current) + len(old) > MAX_KEYS:
-        raise Malformed(f"{len(current) + len(old)} keys are more than {MAX_KEYS}")
+    if len(current) + len(old) > settings.LIMITS.keys_per_answer:
+        raise Malformed(f"{len(current) + len(old)} keys are more than {settings.LIMITS.keys_per_answer}")
     keys = {(key.key_id, key.public_key): key for key in _old_keys(old, valid_until_ts)}
     # A key that is listed as both is in use.
     keys |= {(key.key_id, key.public_key): key for key in _current_keys(current, answer, server)}

@@ -7,23 +7,29 @@ What a notary passed on is kept beside that and is never current. It adds what t
 yields to whatever it did: a key that the server has declared old or put another in the place of is not revived.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Least
 
 from keys.clock import at
 from keys.fetchers import PublishedKey, ServerKeys
 from keys.leaked import is_leaked
 from keys.models import KeyResponse, ServerKey
+from linmatrix import pruning
 from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.signing import VerifyKey
 
-MAX_KEYS_PER_SERVER = 256
-"""Keys remembered of one server, from each source. One that changes its key daily for half a year is filling our
-disk."""
+logger = logging.getLogger(__name__)
+
+DAY_MS = 24 * 3600 * 1000
+
+SERVERS_AT_ONCE = 1000
+"""Servers that are asked about together whether they are needed."""
 
 RESPONSES_PER_READ = 32
 """Answers held in memory at once while many are read; each has 64 KiB at most."""
@@ -88,13 +94,15 @@ def store(answer: ServerKeys, *, now_ms: int) -> None:
     """Remember what a server answered at `now_ms` (milliseconds), itself or by a notary; all of it or nothing.
 
     The caller keeps answers of one server apart, so that the later one counts. Raises `Malformed` for more than
-    MAX_KEYS_PER_SERVER keys.
+    `keys_per_server`.
     """
     of_server = ServerKey.objects.filter(server=answer.server)
     of_source = of_server.filter(notary=answer.notary)
     response = KeyResponse.objects.create(
         server=answer.server, notary=answer.notary, json=answer.response, fetched_at=at(now_ms)
     )
+    if not answer.notary:
+        _warn_of_another_owner(of_source, answer)
     of_source.filter(current=True).update(current=False)
     ServerKey.objects.bulk_create(
         [
@@ -115,8 +123,8 @@ def store(answer: ServerKeys, *, now_ms: int) -> None:
         unique_fields=["server", "key_id", "public_key", "notary"],
         update_fields=["valid_until_ts", "expired_ts", "current", "fetched_at", "response"],
     )
-    if of_source.count() > MAX_KEYS_PER_SERVER:
-        raise Malformed(f"the server has published more than {MAX_KEYS_PER_SERVER} keys")
+    if of_source.count() > settings.LIMITS.keys_per_server:
+        raise Malformed(f"the server has published more than {settings.LIMITS.keys_per_server} keys")
     if not answer.notary:
         listed = Q(pk__in=[])
         for key in answer.keys:
@@ -124,6 +132,40 @@ def store(answer: ServerKeys, *, now_ms: int) -> None:
         of_server.exclude(notary="").filter(listed).delete()
         _end_replaced_keys(answer, now_ms)
     KeyResponse.objects.filter(server=answer.server, keys__isnull=True).delete()
+
+
+def prune(*, now_ms: int, needed: Callable[[Collection[str]], set[str]]) -> int:
+    """Forget the keys of servers that have told us nothing for long and that nobody needs; how many there were.
+
+    `needed` says which of some servers are needed. Keys of such servers are kept for the events that they signed; of
+    others they can be asked for again, and anybody can make up servers. Longer than a key is valid for. RuntimeError
+    inside of a transaction.
+    """
+    before = at(now_ms - settings.LIMITS.unrelated_key_days * DAY_MS)
+    old = ServerKey.objects.filter(fetched_at__lt=before)
+    deleted, last = 0, ""
+    # A key that is listed anew meanwhile is not old any more when its lock is had.
+    while servers := list(
+        old.filter(server__gt=last).order_by("server").values_list("server", flat=True).distinct()[:SERVERS_AT_ONCE]
+    ):
+        last = servers[-1]
+        unneeded = set(servers) - needed(servers)
+        deleted += pruning.prune(old.filter(server__in=unneeded), oldest_first="fetched_at")
+    unlisted = ~Exists(ServerKey.objects.filter(response=OuterRef("pk")))
+    pruning.prune(KeyResponse.objects.filter(unlisted, fetched_at__lt=before), oldest_first="fetched_at")
+    return deleted
+
+
+def _warn_of_another_owner(of_server: QuerySet[ServerKey], answer: ServerKeys) -> None:
+    """Tell the operator of a server that lists none of the keys it had: it has lost them, or its name has a new owner,
+    who speaks for it from now on (threat T7)."""
+    former = {(key.key_id, bytes(key.public_key)) for key in of_server.filter(current=True)}
+    if former and former.isdisjoint((key.key_id, key.public_key) for key in answer.keys):
+        logger.warning(
+            "%s lists none of its former keys (%s) any more: has its name another owner?",
+            answer.server,
+            ", ".join(sorted(key_id for key_id, _ in former)),
+        )
 
 
 def _news(answer: ServerKeys) -> list[PublishedKey]:

@@ -16,14 +16,15 @@ USER_AGENT = "linmatrix"
 @cache
 def http_client() -> HttpClient:
     """The client that all threads of this process share. Raises OSError or ValueError if CA_FILE is unusable."""
-    dns = DnsLookup()
+    dns, limits = DnsLookup(), settings.LIMITS
     # Web servers that answer for .well-known are no federation servers: the draft asks no TLS 1.3 of them.
-    web = Exchange(user_agent=USER_AGENT, trust=TrustStore(settings.CA_FILE), allow_tls12=True)
+    web = Exchange(user_agent=USER_AGENT, trust=TrustStore(settings.CA_FILE), allow_tls12=True, limits=limits)
     resolver = Resolver(
         allow_private=settings.ALLOW_PRIVATE_ADDRESSES,
         overrides=settings.SERVER_OVERRIDES,
         lookup=dns,
         services=dns.services,
         web=web,
+        limits=limits,
     )
-    return HttpClient(resolver, user_agent=USER_AGENT, ca_file=settings.CA_FILE)
+    return HttpClient(resolver, user_agent=USER_AGENT, ca_file=settings.CA_FILE, limits=limits)

@@ -30,22 +30,13 @@ from linmatrix.protocol.signing import MAX_KEY_VALIDITY_MS, KnownKeys, VerifyKey
 from linmatrix.transport.cache import TtlCache
 from linmatrix.transport.errors import NotConnected
 
-WAIT_SECONDS = 10.0
-"""How long callers go on asking. What is under way then is still waited for, at most as long again; only where
-notaries are asked it is longer, by what `keys.notaries` says."""
-
-MAX_REQUESTS_WAITING = 4
 SLOT_SECONDS = 1.0
-"""Requests whose origin must be asked for its keys may hold up this many threads of a process, others wait a second
-at most for their turn. Anybody can name origins that never answer; known peers are served meanwhile."""
-
-MAX_STRANGERS_WAITING = 2
-"""Notary queries for which servers are asked may hold up this many threads. Others are answered from what is stored."""
+"""Requests whose origin must be asked for its keys may hold up few threads of a process, others wait a second at most
+for their turn. Anybody can name origins that never answer; known peers are served meanwhile. As notary, too: queries
+without a turn are answered from what is stored."""
 
 CACHE_SECONDS = 30.0
 """How long another process may go on using a key after its server withdrew it."""
-
-MAX_CACHED_SERVERS = 4096
 
 
 def _no_query(notary: str, servers: list[str], seconds: float) -> bytes:
@@ -60,23 +51,26 @@ class Keyring:
     ) -> None:
         """`fetch` asks servers, `query` asks those named `notaries` about servers that do not answer."""
         self._clock = clock
+        limits = settings.LIMITS
         self._cache: TtlCache[tuple[KnownKey, ...]] = TtlCache(
-            max_entries=MAX_CACHED_SERVERS, clock=lambda: clock() / 1000
+            max_entries=limits.cached_key_servers, clock=lambda: clock() / 1000
         )
-        self._request_slots = BoundedSemaphore(MAX_REQUESTS_WAITING)
-        self._stranger_slots = BoundedSemaphore(MAX_STRANGERS_WAITING)
+        self._request_slots = BoundedSemaphore(limits.key_requests_waiting)
+        self._stranger_slots = BoundedSemaphore(limits.key_strangers_waiting)
         self._asker = Asker(
             fetch=fetch, notaries=Notaries(notaries, query=query, keys=self._notary_keys, clock=clock), clock=clock
         )
 
     def event_keys(
-        self, wanted: Iterable[tuple[str, str, int]], *, seconds: float = WAIT_SECONDS
+        self, wanted: Iterable[tuple[str, str, int]], *, seconds: float | None = None
     ) -> dict[tuple[str, str], list[VerifyKey]]:
         """The keys for events, by (server, key id), wanted as (server, key id, `origin_server_ts` in milliseconds).
 
-        A server is asked when none of its keys of that id was valid at that time, for at most about `seconds`. Keys
-        come with their validity, which the signature check applies. RuntimeError inside of a transaction.
+        A server is asked when none of its keys of that id was valid at that time, for about `seconds` at most, or
+        `key_wait_seconds`; what is under way then is waited for. Keys come with their validity, which the signature
+        check applies. RuntimeError inside of a transaction.
         """
+        seconds = settings.LIMITS.key_wait_seconds if seconds is None else seconds
         # No key is valid that far ahead, nor will one be after asking.
         horizon = self._clock() + MAX_KEY_VALIDITY_MS
         triples = {triple for triple in wanted if triple[2] <= horizon}
@@ -115,7 +109,7 @@ class Keyring:
         """Ask servers anew, whatever is known of them, as soon as `patience` allows. RuntimeError inside of a
         transaction."""
         if servers:
-            self._asker.ask(servers, seconds=WAIT_SECONDS, patience=patience)
+            self._asker.ask(servers, seconds=settings.LIMITS.key_wait_seconds, patience=patience)
             self._load(servers)
 
     def refresh_for_strangers(self, servers: set[str]) -> None:
@@ -126,7 +120,7 @@ class Keyring:
 
     def _notary_keys(self, notary: str, key_id: str) -> list[VerifyKey]:
         """The key of a notary, which it must have told us itself, and in use now."""
-        ask = partial(self._asker.ask, seconds=WAIT_SECONDS, patience=leases.FOR_EVENTS)
+        ask = partial(self._asker.ask, seconds=settings.LIMITS.key_wait_seconds, patience=leases.FOR_EVENTS)
         return self._current_keys(notary, key_id, self._clock(), ask)
 
     def _current_keys(self, server: str, key_id: str, now_ms: int, ask: Callable[[set[str]], None]) -> list[VerifyKey]:
@@ -160,7 +154,7 @@ class Keyring:
     def _ask_in_turn(self, slots: BoundedSemaphore, servers: set[str], *, patience: Patience) -> None:
         if slots.acquire(timeout=SLOT_SECONDS):
             try:
-                self._asker.ask(servers, seconds=WAIT_SECONDS, patience=patience)
+                self._asker.ask(servers, seconds=settings.LIMITS.key_wait_seconds, patience=patience)
             finally:
                 slots.release()
 
@@ -191,7 +185,7 @@ def keyring() -> Keyring:
 
 
 def event_keys(
-    wanted: Iterable[tuple[str, str, int]], *, seconds: float = WAIT_SECONDS
+    wanted: Iterable[tuple[str, str, int]], *, seconds: float | None = None
 ) -> dict[tuple[str, str], list[VerifyKey]]:
     """`Keyring.event_keys` of this process's keyring."""
     return keyring().event_keys(wanted, seconds=seconds)

@@ -13,6 +13,9 @@ LEAKED_KEYS = frozenset(
         "l/O9hxMVKB6Lg+3Hqf0FQQZhVESQcMzbPN1Cz2nM3og",  # every server that ess-helm once set up (CVE-2026-24044)
         "XGX0JRS2Af3be3knz2fBiRbApjm2Dh61gXDJA8kcJNI",  # the seed in the Matrix specification's test vectors
         "O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik",  # a seed of 32 zero bytes, what an unfilled buffer makes
+        "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo",  # the seeds in the test vectors of RFC 8032, section 7.1
+        "PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw",
+        "/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU",
     )
 )
 

@@ -9,22 +9,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
 from keys.clock import at
 from keys.models import KeyFetch
+from linmatrix import pruning
 
-LEASE_MS = 15_000
-"""Longer than a request can take (`fetchers.FETCH_SECONDS`), with time to store its answer."""
-
-NOTARIES_LEASE_MS = 45_000
-"""Longer than it can take until notaries have answered: they are asked when all servers of a caller have had their
-turn (two times `keyring.WAIT_SECONDS`), for their own keys too (`fetchers.FETCH_SECONDS`), and then for the others'
-(`notaries.NOTARIES_SECONDS`)."""
-
-KEPT_MS = 24 * 3600 * 1000
-"""How long it is remembered that a server was asked: longer than any pause."""
+STORING_MS = 5_000
+"""What a lease is longer than the requests that it is for: time to store their answers."""
 
 HOUR_MS = 3600 * 1000
 
@@ -76,6 +70,20 @@ class Refusal(Enum):
     NOT_DUE = "the server was asked not long ago"
 
 
+def lease_ms() -> int:
+    """Longer than a request can take, in milliseconds."""
+    return int(settings.LIMITS.key_fetch_seconds * 1000) + STORING_MS
+
+
+def notaries_lease_ms() -> int:
+    """Longer than it can take until notaries have answered, in milliseconds: they are asked when all servers of a
+    caller have had their turn, for their own keys too, and then for the others'."""
+    limits = settings.LIMITS
+    turns = limits.key_wait_seconds + limits.key_fetch_seconds
+    own_keys = limits.key_fetch_seconds
+    return int((turns + own_keys + limits.notary_queries_seconds) * 1000) + STORING_MS
+
+
 def take(server: str, *, now_ms: int, patience: Patience = FOR_EVENTS) -> Lease | Refusal:
     """The lease of `server`, if nobody has it and the server may be asked again at `now_ms` (milliseconds).
 
@@ -89,7 +97,7 @@ def take(server: str, *, now_ms: int, patience: Patience = FOR_EVENTS) -> Lease 
         row, _ = KeyFetch.objects.select_for_update().get_or_create(server=server)
         if refusal := _refusal(row, now_ms, patience):
             return refusal
-        lease = Lease(server, now_ms + LEASE_MS)
+        lease = Lease(server, now_ms + lease_ms())
         row.asked_at, row.lease_until = at(now_ms), at(lease.until_ms)
         row.save(update_fields=["asked_at", "lease_until"])
         return lease
@@ -107,7 +115,7 @@ def finish(lease: Lease, *, now_ms: int, error: str = "") -> bool:
 def hold_on(lease: Lease, *, now_ms: int, error: str) -> Lease | None:
     """Record that the server did not answer, but keep the lease while notaries are asked instead, so that others who
     need the keys wait. None if it ran out and another took it."""
-    longer = Lease(lease.server, now_ms + NOTARIES_LEASE_MS)
+    longer = Lease(lease.server, now_ms + notaries_lease_ms())
     held_on = _update(lease, asked_at=at(now_ms), lease_until=at(longer.until_ms), **_outcome(error))
     return longer if held_on else None
 
@@ -129,12 +137,12 @@ def held(servers: set[str], *, now_ms: int) -> bool:
 
 
 def prune(*, now_ms: int) -> int:
-    """Forget servers that were asked over a day ago, so that names which anybody makes up do not pile up.
+    """Forget servers that were asked long ago, so that names which anybody makes up do not pile up.
 
-    Returns how many.
+    Returns how many. RuntimeError inside of a transaction.
     """
-    deleted, _ = KeyFetch.objects.filter(asked_at__lt=at(now_ms - KEPT_MS)).delete()
-    return deleted
+    kept_ms = settings.LIMITS.key_fetch_hours * HOUR_MS
+    return pruning.prune(KeyFetch.objects.filter(asked_at__lt=at(now_ms - kept_ms)), oldest_first="asked_at")
 
 
 def _outcome(error: str) -> dict[str, object]:

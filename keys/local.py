@@ -17,8 +17,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from keys import key_file
-from keys.fetchers import MAX_KEYS
 from keys.key_file import Fingerprint, OwnKeys
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol.encoding import encode_base64
 from linmatrix.protocol.signing import SigningKey, sign_object
 
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 VALIDITY_MS = 12 * 3600 * 1000
 """How long others may keep our answer before they ask again (draft, "Validity": approximately 12 hours)."""
 
-MAX_PUBLISHED_OLD_KEYS = MAX_KEYS - 1
-"""The latest old keys are published, with the current one as many as we ourselves would take from a server."""
+MAX_PUBLISHED_OLD_KEYS = DEFAULTS.keys_per_answer - 1
+"""The latest old keys are published, with the current one as many as a server like ours takes in one answer."""
 
 
 class WatchedKeys:

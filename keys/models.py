@@ -15,7 +15,10 @@ class KeyResponse(models.Model):
     fetched_at = models.DateTimeField()
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["server"], name="key_response_by_server")]
+        indexes: ClassVar = [
+            models.Index(fields=["server"], name="key_response_by_server"),
+            models.Index(fields=["fetched_at"], name="key_response_by_age"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.server} at {self.fetched_at:%Y-%m-%d %H:%M:%S}"
@@ -52,6 +55,7 @@ class ServerKey(models.Model):
             ),
             models.CheckConstraint(condition=Q(current=False) | Q(notary=""), name="key_of_a_notary_is_not_current"),
         ]
+        indexes: ClassVar = [models.Index(fields=["fetched_at"], name="key_by_age")]
         permissions: ClassVar = [
             ("rotate_signing_key", "Can let a new key sign for this server"),
             ("refetch_keys", "Can ask servers for their keys again"),
@@ -76,6 +80,7 @@ class KeyFetch(models.Model):
 
     class Meta:
         verbose_name_plural = "key fetches"
+        indexes: ClassVar = [models.Index(fields=["asked_at"], name="key_fetch_by_age")]
 
     def __str__(self) -> str:
         return self.server

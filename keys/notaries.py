@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
+from django.conf import settings
+
 from keys.clock import Clock
 from keys.fetchers import ServerKeys, check_server_keys
 from linmatrix.protocol import canonical_json
@@ -22,20 +24,8 @@ from linmatrix.transport.http import HttpClient
 
 logger = logging.getLogger(__name__)
 
-NOTARY_SECONDS = 5.0
-"""For one query. A notary that has to ask the server itself first is waited for this long and no longer."""
-
-NOTARIES_SECONDS = 8.0
-"""For all queries of one caller: events wait for them, after waiting for the servers themselves."""
-
 MAX_SERVERS_PER_QUERY = 100
-"""What we take in one query as a notary, and so ask of others."""
-
-MAX_ANSWER_BYTES = 1024 * 1024
-"""A notary's answer: a hundred servers with a few kilobytes each (threat T11)."""
-
-MAX_OBJECTS = 400
-"""Objects looked at in one answer, each for the price of two signatures: a few for each of a hundred servers."""
+"""What notaries take in one query (decision 105), whatever we ourselves are set to take."""
 
 MAX_SIGNATURES = 4
 """Signatures of the notary looked at on one object. A notary signs with its current key, of which it has one."""
@@ -61,7 +51,7 @@ class Notaries:
 
     def ask(self, servers: Sequence[str]) -> list[ServerKeys]:
         """What they say about these servers, each asked about those that none before it knew; the oldest first."""
-        deadline = time.monotonic() + NOTARIES_SECONDS
+        deadline = time.monotonic() + settings.LIMITS.notary_queries_seconds
         found: list[ServerKeys] = []
         for notary in self._names:
             if notary in servers:
@@ -69,7 +59,7 @@ class Notaries:
             known = {answer.server for answer in found}
             left = [server for server in servers if server not in known]
             for start in range(0, len(left), MAX_SERVERS_PER_QUERY):
-                seconds = min(NOTARY_SECONDS, deadline - time.monotonic())
+                seconds = min(settings.LIMITS.notary_query_seconds, deadline - time.monotonic())
                 if seconds <= 0:
                     break
                 found += self._ask(notary, left[start : start + MAX_SERVERS_PER_QUERY], seconds)
@@ -88,7 +78,7 @@ class Notaries:
             raise Malformed("server_keys is not a list")
         # Looked up once for all objects: one that is not to be had would be asked for with each of them.
         keys = cache(partial(self._keys, notary))
-        for item in objects[:MAX_OBJECTS]:
+        for item in objects[: settings.LIMITS.notary_objects]:
             # Servers that were not asked about are none of the notary's business; it may name any.
             server = item.get("server_name") if isinstance(item, dict) else None
             if not isinstance(server, str) or server not in servers:
@@ -126,7 +116,7 @@ def query_notary(notary: str, servers: list[str], seconds: float, *, client: Htt
         headers={"Accept": "application/json", "Content-Type": "application/json"},
         body=canonical_json.dumps({"server_keys": {server: {} for server in servers}}),
         timeout=seconds,
-        max_response_bytes=MAX_ANSWER_BYTES,
+        max_response_bytes=settings.LIMITS.notary_answer_bytes,
     )
     if response.status != 200:
         raise Unreachable(f"the answer has status {response.status}")

@@ -24,23 +24,9 @@ from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.identifiers import is_server_name
 from linmatrix.protocol.signing import MAX_KEY_VALIDITY_MS, sign_object
 
-MAX_SERVERS = 100
-"""In one query (decision 105)."""
-
-MAX_KEY_IDS = 64
-"""Asked for of one server: as many as we take in one answer of a server."""
-
-MAX_RESPONSES = 16
-"""Answers of one server that are passed on, the latest ones. Servers rotate their keys seldom, and a caller that needs
-an older key can name it."""
-
-MAX_BODY_BYTES = 4 * 1024 * 1024
-"""All that is passed on in one answer; each answer of a server has 64 KiB at most, usually one or two."""
-
-MAX_UNKNOWN_NAMES = 200
 QUOTA_MS = 60_000
-"""Names of which we know nothing that are asked in a minute by one process, for whoever names them: two full queries,
-as a server makes that has just joined a room. More look like a scan of what can be reached from here."""
+"""For `notary_unknown_names`, by one process and for whoever names them: two full queries, as a server makes that has
+just joined a room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +66,8 @@ def parse_query(body: bytes) -> list[Wanted]:
     servers = canonical_json.loads_object(body).get("server_keys")
     if not isinstance(servers, dict):
         raise Malformed("server_keys is not an object")
-    if len(servers) > MAX_SERVERS:
-        raise Malformed(f"{len(servers)} servers are more than {MAX_SERVERS}")
+    if len(servers) > settings.LIMITS.notary_servers:
+        raise Malformed(f"{len(servers)} servers are more than {settings.LIMITS.notary_servers}")
     return [Wanted(server, _minimums(criteria)) for server, criteria in servers.items()]
 
 
@@ -118,8 +104,8 @@ def _minimums(criteria: object) -> dict[str | None, int | None]:
     """What is asked for of one server, by key id."""
     if not isinstance(criteria, dict):
         raise Malformed("what is asked for of a server is not an object")
-    if len(criteria) > MAX_KEY_IDS:
-        raise Malformed(f"{len(criteria)} key ids are more than {MAX_KEY_IDS}")
+    if len(criteria) > settings.LIMITS.notary_key_ids:
+        raise Malformed(f"{len(criteria)} key ids are more than {settings.LIMITS.notary_key_ids}")
     if not criteria:
         return {None: None}
     minimums: dict[str | None, int | None] = {}
@@ -161,12 +147,12 @@ def _choose(wanted: Wanted, published: Sequence[Published]) -> list[int]:
             for key_id, minimum in wanted.minimums.items()
         )
     ]
-    return list(dict.fromkeys(chosen))[:MAX_RESPONSES]
+    return list(dict.fromkeys(chosen))[: settings.LIMITS.notary_responses]
 
 
 def _signed(ids: Iterable[int]) -> list[dict[str, Any]]:
-    """Stored answers with their servers' signatures and ours, until MAX_BODY_BYTES are full."""
-    room, signed = MAX_BODY_BYTES, []
+    """Stored answers with their servers' signatures and ours, until `notary_bytes` are full."""
+    room, signed = settings.LIMITS.notary_bytes, []
     for server, text in history.responses(ids):
         encoded = text.encode()
         room -= len(encoded)

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
+from django.conf import settings
 from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -17,7 +18,7 @@ from keys import notary
 from keys.clock import now_ms
 from keys.keyring import keyring
 from keys.local import server_keys
-from keys.notary import MAX_UNKNOWN_NAMES, QUOTA_MS, Quota, Wanted
+from keys.notary import QUOTA_MS, Quota, Wanted
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.canonical_json import MAX_SAFE_INTEGER
 from linmatrix.protocol.errors import NotJson
@@ -71,7 +72,7 @@ class BulkQueryView(OpenView):
 @cache
 def unknown_names() -> Quota:
     """This process's quota of names that it asks although it knows nothing of them."""
-    return Quota(MAX_UNKNOWN_NAMES, per_ms=QUOTA_MS)
+    return Quota(settings.LIMITS.notary_unknown_names, per_ms=QUOTA_MS)
 
 
 def _answer(wanted: list[Wanted]) -> HttpResponse:

@@ -3,13 +3,12 @@
 import gc
 import os
 
+from django.conf import settings
+
 from linmatrix.affinity import keep_to_one_core
 from linmatrix.bridge import Bridge
+from linmatrix.threads import web_threads
 from linmatrix.wsgi import application as wsgi_application
-
-# Peers call back while they handle our requests, so too few threads could wait on each other in a circle. Each one
-# may hold a database connection: web processes times this many must fit PostgreSQL's max_connections.
-DEFAULT_THREADS = 16
 
 # A transaction of 50 events makes some ten thousand containers and drops them again, none in a cycle. At Python's 700
 # the collector would look at them dozens of times a request, a quarter of the time spent on an event.
@@ -19,7 +18,7 @@ COLLECT_AFTER = 50_000
 if os.environ.get("LINMATRIX_WEB_AFFINITY") == "1":
     keep_to_one_core()
 
-application = Bridge(wsgi_application, threads=int(os.environ.get("LINMATRIX_WEB_THREADS", DEFAULT_THREADS)))
+application = Bridge(wsgi_application, threads=web_threads(), limits=settings.LIMITS)
 
 # What is loaded by now stays: full collections need not look at it.
 gc.collect()

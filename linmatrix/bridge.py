@@ -20,16 +20,12 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-KIB = 1024
-MIB = 1024 * KIB
-# A transaction carries at most 50 PDUs and 100 EDUs of 64 KiB each; 200 times 64 KiB leaves room for the envelope.
-MAX_TRANSACTION_BYTES = 200 * 64 * KIB
-# Every other body holds one event, or a list of names.
-MAX_BODY_BYTES = 1 * MIB
-# One peer may open hundreds of streams: what all of them make this process hold at once stays below this.
-MAX_BUFFERED_BYTES = 256 * MIB
-# The largest transaction over a line of 4 Mbit/s; who needs longer is holding memory, not sending.
-BODY_TIMEOUT_SECONDS = 30.0
+from linmatrix.limits import DEFAULTS, KIB, Limits
+
+# The last quarter of what all bodies may take is for bodies up to this size, which nearly all are: two dozen large ones
+# that are sent slowly would else keep everybody's requests out.
+SMALL_BODY_BYTES = 128 * KIB
+LARGE_SHARE = 0.75
 
 # Ids stand percent-encoded in these paths, and a "%2F" in an id is not a separator: their views decode each part.
 RAW_PATH_PREFIXES = (b"/_matrix/", b"/.well-known/")
@@ -66,20 +62,12 @@ class Refused(Exception):
 
 
 class Bridge:
-    """The ASGI application that serves a WSGI application."""
+    """The ASGI application that serves a WSGI application. Bodies are bounded by `limits`."""
 
-    def __init__(
-        self,
-        wsgi: WsgiApplication,
-        *,
-        threads: int,
-        body_timeout: float = BODY_TIMEOUT_SECONDS,
-        max_buffered: int = MAX_BUFFERED_BYTES,
-    ) -> None:
+    def __init__(self, wsgi: WsgiApplication, *, threads: int, limits: Limits = DEFAULTS) -> None:
         self._wsgi = wsgi
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="web")
-        self._body_timeout = body_timeout
-        self._max_buffered = max_buffered
+        self._limits = limits
         self._buffered = 0  # bytes of bodies held now; only the event loop's thread touches it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,8 +94,6 @@ class Bridge:
             response = await asyncio.get_running_loop().run_in_executor(self._pool, run, call_wsgi, self._wsgi, environ)
         except Refused as refused:
             response = refused.response()
-        except ConnectionAbortedError:
-            return
         finally:
             self._buffered -= len(body)
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
@@ -115,25 +101,28 @@ class Bridge:
 
     async def _read_body(self, scope: Scope, receive: Receive, *, into: bytearray) -> None:
         """Read the whole body, or raise Refused without reading more than is allowed."""
-        limit = MAX_TRANSACTION_BYTES if _TRANSACTION_PATH.match(scope["raw_path"]) else MAX_BODY_BYTES
+        limits = self._limits
+        limit = limits.send_body_bytes if _TRANSACTION_PATH.match(scope["raw_path"]) else limits.body_bytes
         check_headers(scope, limit=limit)
         try:
-            async with asyncio.timeout(self._body_timeout):
+            async with asyncio.timeout(limits.body_seconds):
                 more = True
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise ConnectionAbortedError
+                        # Whether the client went away or its chunks made no sense, the server does not tell.
+                        raise Refused(400, "M_UNKNOWN", "the body broke off")
                     chunk = message.get("body", b"")
                     into += chunk
                     self._buffered += len(chunk)
                     if len(into) > limit:
                         raise Refused(413, "M_TOO_LARGE", f"the body is over {limit} bytes")
-                    if self._buffered > self._max_buffered:
+                    share = 1 if len(into) <= SMALL_BODY_BYTES else LARGE_SHARE
+                    if self._buffered > share * limits.buffered_bytes:
                         raise Refused(503, "M_LIMIT_EXCEEDED", "too many request bodies at once: try again later")
                     more = message.get("more_body", False)
         except TimeoutError:
-            raise Refused(408, "M_UNKNOWN", f"the body took over {self._body_timeout:g} seconds") from None
+            raise Refused(408, "M_UNKNOWN", f"the body took over {limits.body_seconds:g} seconds") from None
 
 
 def check_headers(scope: Scope, *, limit: int) -> None:

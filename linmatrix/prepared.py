@@ -52,7 +52,7 @@ def _columns_of(model: type[Model]) -> tuple[str, list[str], list[tuple[int, Cal
     """The start of a statement that gives a model's rows, its fields' names, and how to convert values, by index."""
     fields = model._meta.concrete_fields
     quote = connection.ops.quote_name
-    columns = ", ".join(quote(field.get_attname_column()[1]) for field in fields)
+    columns = ", ".join(quote(field.column or "") for field in fields)  # a concrete field has one
     converters = [(index, field.from_db_value) for index, field in enumerate(fields) if hasattr(field, "from_db_value")]
     statement = f"SELECT {columns} FROM {quote(model._meta.db_table)}"  # noqa: S608  names of ours
     return statement, [field.attname for field in fields], converters

@@ -4,9 +4,11 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
+from linmatrix.openapi.document import ApiDocument
 from linmatrix.well_known import WellKnownServerView
 
 admin.site.site_header = "linmatrix"
+admin.site.site_url = None
 admin.site.site_title = "linmatrix"
 admin.site.index_title = settings.SERVER_NAME
 
@@ -14,7 +16,9 @@ urlpatterns = [
     path("_matrix/key/v2/", include("keys.urls")),
     path("_matrix/federation/", include("federation.urls")),
     path(".well-known/matrix/server", WellKnownServerView.as_view()),
+    path("openapi.json", ApiDocument.as_view()),
     path("admin/", admin.site.urls),
 ]
+handler400 = "federation.errors.bad_request"
 handler404 = "federation.errors.not_found"
 handler500 = "federation.errors.server_error"

@@ -10,6 +10,7 @@ stay looks like it, since one cannot join and leave by the same event.
 """
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -90,6 +91,12 @@ def audience(room_id: str, *, since_position: int) -> list[str]:
 def takes_part(room_id: str, server: str) -> bool:
     """Whether a user of `server` is joined to the room now."""
     return RoomServer.objects.filter(room_id=room_id, server=server, left_position__isnull=True).exists()
+
+
+def servers_in_rooms(servers: Collection[str]) -> set[str]:
+    """Those of `servers` that are in any room that we know."""
+    current = RoomServer.objects.filter(server__in=servers, left_position__isnull=True)
+    return set(current.values_list("server", flat=True).distinct())
 
 
 def anyone_joined(room_id: str) -> bool:

@@ -2,7 +2,7 @@
 
 Draft section "Receiving Events/PDUs": participants should check their hub and may warn of it. Decisions 38, 40, 83
 and 92 say what is found; threats T29 to T33 say why. A finding changes nothing in the room: what an event may do was
-decided before. It is recorded once for an event, and not more often than `MAX_FINDINGS` for a room and kind, so
+decided before. It is recorded once for an event, and not more often than `findings_per_room` for a kind, so
 that a hub cannot fill our disk with its own faults.
 
 One kind decides something: an event in the line that fails the checks on receipt is never stored, and its successor
@@ -14,18 +14,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db.models import Count, Q
 
 from linmatrix.protocol.events import Pdu
 from rooms.models import Event, Finding, Room
 
 logger = logging.getLogger(__name__)
-
-MAX_FINDINGS = 100
-"""Findings of one kind in one room. The first show what the hub is like; a thousand more show no more."""
-
-MAX_EVIDENCE_BYTES = 256 * 1024
-"""Events kept with one finding: two of the largest size, and the few state events that a rule reads."""
 
 MAX_REASON_LENGTH = 500
 """Characters of a reason: a sentence with names and numbers."""
@@ -82,7 +77,7 @@ class Findings:
         self._found.setdefault((found.kind, found.event_id), found)
 
     def write(self) -> None:
-        """Record what was gathered and is not recorded yet, up to `MAX_FINDINGS` of a kind."""
+        """Record what was gathered and is not recorded yet, up to `findings_per_room` of a kind."""
         if not self._found:
             return
         kinds = {kind for kind, _ in self._found}
@@ -92,7 +87,7 @@ class Findings:
         recorded = set(of_kinds.filter(event_id__in=event_ids).values_list("kind", "event_id"))
         new = []
         for key, found in self._found.items():
-            if key not in recorded and counts.get(found.kind, 0) < MAX_FINDINGS:
+            if key not in recorded and counts.get(found.kind, 0) < settings.LIMITS.findings_per_room:
                 counts[found.kind] = counts.get(found.kind, 0) + 1
                 new.append(found)
         texts = self._texts({event_id for found in new for event_id in found.related})
@@ -111,7 +106,7 @@ class Findings:
         evidence, size = [], 0
         for text in (*found.texts, *(texts[event_id] for event_id in found.related if event_id in texts)):
             size += len(text)
-            if size <= MAX_EVIDENCE_BYTES:
+            if size <= settings.LIMITS.evidence_bytes:
                 evidence.append(text)
         return Finding(
             room=self._room,

@@ -11,6 +11,7 @@ before it, fetched afterwards, fills the positions below it downwards (`rooms.hi
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 
 from linmatrix.protocol import auth_rules
@@ -26,9 +27,8 @@ from rooms.join_answer import CheckedAnswer, check_answer
 from rooms.models import Event, Finding, PendingJoin, Room
 from rooms.state_events import state_events
 
-JOIN_LEASE = timedelta(seconds=90)
-"""How long a join may take before the room's events are no longer held up for it: the timeout of its two
-requests and time to check the answer."""
+CHECKING_SECONDS = 10.0
+"""Time to check and store the answer to a join."""
 
 
 class Predecessor(Exception):
@@ -206,8 +206,13 @@ def _cited_events(event_ids: Collection[str]) -> dict[str, CitedEvent]:
 
 
 def hold_for_join(room_id: str, user_id: str, *, now: datetime) -> None:
-    """Note that a join is under way: events of the room that arrive meanwhile wait for it."""
-    PendingJoin.objects.update_or_create(room_id=room_id, user_id=user_id, defaults={"lease_until": now + JOIN_LEASE})
+    """Note that a join is under way: events of the room that arrive meanwhile wait for it.
+
+    They do for as long as its two requests and the check of the answer may take, should the process die.
+    """
+    limits = settings.LIMITS
+    lease = timedelta(seconds=limits.handshake_seconds + limits.join_seconds + CHECKING_SECONDS)
+    PendingJoin.objects.update_or_create(room_id=room_id, user_id=user_id, defaults={"lease_until": now + lease})
 
 
 def release_join(room_id: str, user_id: str) -> None:

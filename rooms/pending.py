@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from django.conf import settings
 from django.db.models import QuerySet
 
 from linmatrix.protocol import canonical_json
 from rooms.models import PendingInvite
 from rooms.state import STRIPPED_FIELDS
-
-MAX_STRIPPED_STATE = 100
-"""Stripped state events that we keep of an invite or a knock (decision 118)."""
 
 
 def keep(event: Mapping[str, Any], *, event_id: str, hub: str, version: str, shown: Sequence[Any]) -> None:
@@ -34,6 +32,18 @@ def keep(event: Mapping[str, Any], *, event_id: str, hub: str, version: str, sho
             "stripped_state": stripped_text(shown),
         },
     )
+
+
+def is_flooded(*, hub: str, room_id: str, user_id: str) -> bool:
+    """Whether so much waits because of `hub` that no more is to be kept (threat 61), in general or for the user; an
+    invite that takes the place of another one of the room does not count."""
+    limits = settings.LIMITS
+    waiting = PendingInvite.objects.filter(hub_server=hub)
+    if waiting.filter(room_id=room_id, user_id=user_id).exists():
+        return False
+    of_user = waiting.filter(user_id=user_id)
+    bounds = ((of_user, limits.pending_invites_per_user), (waiting, limits.pending_invites))
+    return any(rows[most - 1 : most].exists() for rows, most in bounds)
 
 
 def put_back(before: PendingInvite | None, *, in_place_of: QuerySet[PendingInvite]) -> None:
@@ -69,10 +79,13 @@ def room_name(row: PendingInvite) -> str:
 
 
 def stripped_text(events: Sequence[Any]) -> str:
-    """Stripped state as we keep it: JSON of four fields of each event, for showing only (decision 118)."""
+    """Stripped state as we keep it: JSON of four fields of each event, for showing only (decision 118). Where that is
+    more than `stripped_state_bytes`, the first events that fit."""
     shown = [
         {field: event[field] for field in STRIPPED_FIELDS}
-        for event in events[:MAX_STRIPPED_STATE]
+        for event in events[: settings.LIMITS.stripped_state_events]
         if isinstance(event, dict) and all(field in event for field in STRIPPED_FIELDS)
     ]
-    return canonical_json.dumps(shown).decode()
+    while len(text := canonical_json.dumps(shown)) > settings.LIMITS.stripped_state_bytes:
+        del shown[len(shown) // 2 :]
+    return text.decode()

@@ -18,17 +18,17 @@ from linmatrix.protocol.server_acl import MAX_ENTRIES, SERVER_ACL, ServerAcl, en
 from linmatrix.protocol.state import State, StateEvent
 from rooms.state import current_state
 
-MAX_DECISIONS = 16_384
-"""Decisions kept per process, one for each list and server that it was applied to: some 4 MB, 10 where all names are of
-the greatest length."""
 
+class Decisions:
+    """What lists say of servers, of which at most `most` are remembered. A list is named by its event's id, so a
+    decision is never out of date."""
 
-class _Decisions:
-    """What lists say of servers. A list is named by its event's id, so a decision is never out of date."""
-
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self._lock = threading.Lock()
-        self._allowed: LRUCache[tuple[str, str], bool] = LRUCache(MAX_DECISIONS)
+        self._allowed: LRUCache[tuple[str, str], bool] = LRUCache(most)
+
+    def __len__(self) -> int:
+        return len(self._allowed)
 
     def allows(self, acl: StateEvent, server: str) -> bool:
         """Whether the list lets `server` take part."""
@@ -41,7 +41,7 @@ class _Decisions:
         return allowed
 
 
-_decisions = _Decisions()
+_decisions = Decisions(settings.LIMITS.cached_acl_decisions)
 
 
 def allows(room_id: str, server: str) -> bool:

@@ -9,20 +9,19 @@ from collections.abc import Collection
 
 import orjson
 from cachetools import LRUCache
+from django.conf import settings
 
 from linmatrix.protocol.state import StateEvent
 from rooms.models import Event
 
-MAX_CACHED_BYTES = 32 * 1024 * 1024
-"""JSON of the events kept per process: some 50,000 memberships, or 500 events of the largest size."""
-
 
 class StateEventCache:
-    """State events by event id, the least recently used dropped first. Safe for threads."""
+    """State events by event id with at most `max_bytes` of JSON, the least recently used dropped first. Safe for
+    threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._lock = threading.Lock()
-        self._events: LRUCache[str, tuple[int, StateEvent]] = LRUCache(MAX_CACHED_BYTES, getsizeof=lambda item: item[0])
+        self._events: LRUCache[str, tuple[int, StateEvent]] = LRUCache(max_bytes, getsizeof=lambda item: item[0])
 
     def get_many(self, event_ids: Collection[str]) -> dict[str, StateEvent]:
         """The events with these ids; an id that no stored state event has is left out."""
@@ -39,7 +38,7 @@ class StateEventCache:
     def put(self, event: StateEvent, *, size: int) -> None:
         """Keep an event; `size` is the length of its JSON."""
         with self._lock:
-            if size <= MAX_CACHED_BYTES:
+            if size <= self._events.maxsize:
                 self._events[event.event_id] = (size, event)
 
 
@@ -48,5 +47,5 @@ def state_event(event_id: str, event: dict) -> StateEvent:
     return StateEvent(event_id, event["type"], event["state_key"], event["sender"], event["content"])
 
 
-state_events = StateEventCache()
+state_events = StateEventCache(settings.LIMITS.cached_state_bytes)
 """The process's cache. Events are immutable, so no process needs to hear of another's."""

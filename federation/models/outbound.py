@@ -128,7 +128,12 @@ class OutboundTransaction(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["acked_at"], name="outbound_by_age"),
+            # Partial: rows that are still to be sent are in none of these three.
+            models.Index(fields=["acked_at"], condition=Q(acked_at__isnull=False), name="outbound_by_ack"),
+            models.Index(fields=["split_at"], condition=Q(split_at__isnull=False), name="outbound_by_split"),
+            models.Index(
+                fields=["set_aside_at"], condition=Q(set_aside_at__isnull=False), name="outbound_by_set_aside"
+            ),
             models.Index(fields=["lineage", "branch"], condition=~Q(lineage=""), name="outbound_parts"),
             models.Index(
                 fields=["destination", "set_aside_at"],

@@ -73,9 +73,7 @@ class FederationView(APIView):
         self, endpoint: str, txn_id: str, process: Callable[[], HttpResponse], *, stable: bool, exclusive: bool = False
     ) -> HttpResponse:
         """Process the request once per transaction id."""
-        request = Transaction(
-            self.origin, endpoint, unquote(txn_id), self.body, stable=stable, exclusive=exclusive
-        )
+        request = Transaction(self.origin, endpoint, unquote(txn_id), self.body, stable=stable, exclusive=exclusive)
         return once(request, process)
 
 

@@ -7,11 +7,12 @@ byte for byte, but for those whose contents the server may not see.
 from collections.abc import Sequence
 from urllib.parse import unquote
 
+from django.conf import settings
 from django.db.models import Max
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from federation.errors import ApiError
+from federation.errors import UNKNOWN, ApiError
 from federation.responses import CONTENT_TYPE, json_list, json_response, spliced_response
 from federation.views.base import FederationView, check_room, hosted_room, open_room, room_id_parameter
 from linmatrix.protocol.identifiers import is_event_id
@@ -20,9 +21,6 @@ from rooms.models import Event, Gap, Room
 from rooms.redactions import redacted_text
 from rooms.state import auth_chain, by_id, event_ids_before, events_before
 from rooms.visibility import View
-
-MAX_BACKFILL = 100
-"""Events of one answer (decision 84): 6.5 MB at most."""
 
 MAX_LIMIT_DIGITS = 15
 """Of `limit`: far beyond any room, and no work to read."""
@@ -104,7 +102,7 @@ def _parameter(request: Request, name: str) -> str:
 def _limit(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > MAX_LIMIT_DIGITS or int(text) < 1:
         raise ApiError(400, "M_INVALID_PARAM", "limit must be a positive integer.")
-    return min(int(text), MAX_BACKFILL)
+    return min(int(text), settings.LIMITS.backfill_events)  # decision 84
 
 
 def _first_without_gap(event: Event) -> int:
@@ -114,7 +112,7 @@ def _first_without_gap(event: Event) -> int:
 
 
 def _unknown_event() -> ApiError:
-    return ApiError(404, "M_NOT_FOUND", "Unknown event.")
+    return ApiError(404, "M_NOT_FOUND", UNKNOWN)
 
 
 def visible_event(event_id: str, server: str, room: Room | None = None) -> tuple[Event, View]:

@@ -1,5 +1,6 @@
 """`GET make_join` and `POST send_join` (draft, "Joins"; decisions 88 to 92)."""
 
+from django.conf import settings
 from django.http import HttpResponse
 from rest_framework.request import Request
 
@@ -12,9 +13,6 @@ from rooms.append import ACCEPTED
 from rooms.models import Event, Room
 from rooms.state import events_before, with_auth_chain
 from rooms.visibility import View
-
-MAX_WHOLE_LINE = 10_000
-"""Events of a whole line in the answer to a join: 10 MB of ordinary ones. A peer that needs it is not made for more."""
 
 
 class MakeJoin(FederationView):
@@ -59,7 +57,7 @@ def join_response(room: Room, join: Event, origin: str) -> HttpResponse:
     """
     position = join.position or 0
     state, chain = with_auth_chain(events_before(room, position))
-    if profiles.of(origin).timeline_state and position <= MAX_WHOLE_LINE:
+    if profiles.of(origin).timeline_state and position <= settings.LIMITS.whole_line_events:
         line = list(Event.objects.filter(room=room, position__lt=position, verdict__in=ACCEPTED).order_by("position"))
         in_force = set(state)
         seen = zip(line, served(View.of(room, origin), line), strict=True)

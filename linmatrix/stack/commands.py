@@ -2,13 +2,20 @@
 
 from pathlib import PurePath
 
-# Sixteen transactions under way at once in one worker process: they wait on the network, not on the processor.
-DEFAULT_WORKER_THREADS = 16
+# Transactions under way at once in one worker process. They wait on the network, not on the processor, and threads are
+# only made when they are needed; half of them are kept from servers that are slow (federation.places).
+DEFAULT_WORKER_THREADS = 64
 # Past this, requests still being answered are given up when a web process stops. It is waited for in full wherever a
 # peer keeps an HTTP/2 connection open.
 WEB_STOP_SECONDS = 15
 # A request's headers: the largest honest one, Authorization, has 8 KiB at most. granian's default is 16 MiB.
 MAX_HEADER_BYTES = 64 * 1024
+# Until a request's headers have arrived over HTTP/1.1, and until the next ones begin.
+HEADER_SECONDS = 30
+# An HTTP/2 connection on which nothing comes for so long is asked for a sign of life, and closed without one. Clients
+# that keep a connection to use it again do so for a minute at most, ours among them, and need not be awake for it.
+HTTP2_QUIET_SECONDS = 60
+HTTP2_SIGN_OF_LIFE_SECONDS = 30
 # Migrations and static files, in one process.
 PREPARE = ("-m", "linmatrix.stack.prepare")
 
@@ -22,6 +29,9 @@ def web(
     key: PurePath,
     static: PurePath,
     stop_seconds: int = WEB_STOP_SECONDS,
+    header_seconds: int = HEADER_SECONDS,
+    http2_quiet_seconds: int = HTTP2_QUIET_SECONDS,
+    http2_sign_of_life_seconds: int = HTTP2_SIGN_OF_LIFE_SECONDS,
 ) -> list[str]:
     """granian, speaking TLS 1.3 with HTTP/2 or HTTP/1.1 as the peer chooses, and the admin's static files."""
     return [
@@ -32,7 +42,10 @@ def web(
         "--port", str(port),
         "--workers", str(workers),
         "--workers-kill-timeout", str(stop_seconds),
+        "--http1-header-read-timeout", str(1000 * header_seconds),
         "--http2-max-headers-size", str(MAX_HEADER_BYTES),
+        "--http2-keep-alive-interval", str(1000 * http2_quiet_seconds),
+        "--http2-keep-alive-timeout", str(http2_sign_of_life_seconds),
         "--no-ws",
         "--ssl-certificate", str(certificate),
         "--ssl-keyfile", str(key),

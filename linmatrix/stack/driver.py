@@ -74,6 +74,10 @@ class Driver:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode()
 
+    def kill(self) -> None:
+        """End it as a crash would, whatever it is at; who waits for its answer gets a StackError."""
+        self._child.kill()
+
     def close(self) -> None:
         """End it, at once: what it has answered is in the database."""
         self._child.kill()

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -70,12 +71,29 @@ class Postgres:
     def stop(self) -> None:
         """Stop it cleanly; what was committed is on disk in any case."""
         if self._process is not None:
+            self.resume()
             self._process.stop()
 
     def kill(self) -> None:
         """End it as a crash would. Its children notice by themselves and end too."""
         if self._process is not None:
+            self.resume()  # paused children would notice nothing
             self._process.kill()
+
+    def pause(self) -> None:
+        """Freeze it in the middle of what it does: it takes connections, and answers none. Needs Linux's /proc."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        """Signal the server and the processes of its connections, which lead groups of their own."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            if self._works_in_cluster(int(folder.name)):
+                with suppress(ProcessLookupError):
+                    os.kill(int(folder.name), number)
 
     def require_alive(self) -> None:
         if self._process is not None:

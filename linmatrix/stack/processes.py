@@ -94,6 +94,7 @@ class Process:
         self._settle()
         if self._child is not None:
             self._child.send_signal(self._stop_signal)
+            self.resume()  # one that is paused would not hear it
             self._end(seconds)
 
     def kill(self) -> None:
@@ -101,6 +102,20 @@ class Process:
         self._settle()
         if self._child is not None:
             self._end(0.0)
+
+    def pause(self) -> None:
+        """Freeze it and its process group where they are, as a machine that hangs would: connections stay open."""
+        self._signal_group(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal_group(signal.SIGCONT)
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        # One that has ended and was waited for has no group; its number may be somebody else's by now.
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
 
     def _settle(self) -> None:
         """Wait until a start that Ctrl-C interrupted here has run its course in the spawner."""
@@ -151,6 +166,8 @@ class Part(Protocol):
     def start(self) -> object: ...
     def stop(self) -> None: ...
     def kill(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
     def require_alive(self) -> None: ...
 
 

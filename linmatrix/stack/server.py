@@ -198,6 +198,14 @@ class Server:
         """End one part as a crash would."""
         self._parts[part].kill()
 
+    def pause(self, part: str) -> None:
+        """Freeze one part, as a machine that hangs would: its connections stay open and nothing answers."""
+        self._parts[part].pause()
+
+    def resume(self, part: str) -> None:
+        """Let a paused part go on."""
+        self._parts[part].resume()
+
     def restart(self, part: str) -> None:
         self.stop_part(part)
         self.start_part(part)

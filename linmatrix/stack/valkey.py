@@ -56,6 +56,16 @@ class Valkey:
         if self._process is not None:
             self._process.kill()
 
+    def pause(self) -> None:
+        """Freeze it: it takes connections, and answers none."""
+        if self._process is not None:
+            self._process.pause()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self._process is not None:
+            self._process.resume()
+
     def require_alive(self) -> None:
         if self._process is not None:
             self._process.require_alive()

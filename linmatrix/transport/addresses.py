@@ -8,11 +8,14 @@ releases in use they call NAT64, 6to4 relays, IPv4-compatible and multicast addr
 """
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import chain, zip_longest
 from typing import TypeVar
 
 _Network = TypeVar("_Network", IPv4Network, IPv6Network)
+
+PrivateNetworks = bool | tuple[IPv4Network | IPv6Network, ...]
+"""Which private addresses may be connected to: none, all, or those of some networks."""
 
 _PRIVATE_V4 = {
     IPv4Network("10.0.0.0/8"): "private network",
@@ -60,22 +63,51 @@ _UNUSABLE_V6 = {
 _GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
 
 
-def refusal(address: str, *, allow_private: bool) -> str | None:
+def parse_private_networks(text: str) -> PrivateNetworks:
+    """From the operator's text: a yes, a no (nothing is one), or private networks, `10.1.0.0/16,fd00:1::/32`.
+
+    Raises ValueError, which names the entry, for what is no network or not private: public addresses need no
+    permission, and no permission helps any other.
+    """
+    answers = {"": False, "0": False, "false": False, "no": False, "off": False}
+    answers |= {"1": True, "true": True, "yes": True, "on": True}
+    answer = answers.get(text.strip().lower())
+    return tuple(map(_private_network, filter(None, map(str.strip, text.split(","))))) if answer is None else answer
+
+
+def _private_network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no network like 10.1.0.0/16") from error
+    private: Sequence[IPv4Network | IPv6Network] = [*_PRIVATE_V4, *_PRIVATE_V6]
+    if not any(network.version == other.version and network.subnet_of(other) for other in private):  # type: ignore[arg-type]
+        raise ValueError(f"{text} is no part of a private network")
+    return network
+
+
+def refusal(address: str, *, allow_private: PrivateNetworks) -> str | None:
     """Why `address` must not be connected to, in a few words, or None when it may be.
 
-    With `allow_private` loopback, private networks and shared address space pass; nothing else does. An address that
+    With `allow_private` loopback, private networks and shared address space pass, all of it or as far as the networks
+    go; nothing else does. An address that
     carries another one (IPv4-mapped, NAT64, 6to4, Teredo) is refused whatever it carries: one spelling per address
     is what makes a block list sound. `address` is the text of an IP address, or ValueError is raised.
     """
     parsed = ip_address(address)
     if isinstance(parsed, IPv4Address):
-        return _first(_UNUSABLE_V4, parsed) or (None if allow_private else _first(_PRIVATE_V4, parsed))
+        unusable = _first(_UNUSABLE_V4, parsed)
+        return unusable or (None if _is_allowed(parsed, allow_private) else _first(_PRIVATE_V4, parsed))
     if parsed.scope_id is not None:
         return "scoped to one interface"
     private = _first(_PRIVATE_V6, parsed)
     if private:
-        return None if allow_private else private
+        return None if _is_allowed(parsed, allow_private) else private
     return _first(_UNUSABLE_V6, parsed) or (None if parsed in _GLOBAL_UNICAST_V6 else "reserved")
+
+
+def _is_allowed(address: IPv4Address | IPv6Address, allowed: PrivateNetworks) -> bool:
+    return allowed if isinstance(allowed, bool) else any(address in network for network in allowed)
 
 
 def _first(table: Mapping[_Network, str], address: IPv4Address | IPv6Address) -> str | None:

@@ -12,34 +12,17 @@ from dataclasses import dataclass
 
 import pycurl
 
+from linmatrix.limits import DEFAULTS, Limits
 from linmatrix.transport.collect import Collector
 from linmatrix.transport.errors import NotConnected, ResponseTooLarge
 from linmatrix.transport.failures import explain
-from linmatrix.transport.handles import ThreadHandles
+from linmatrix.transport.handles import Handles
 from linmatrix.transport.target import Endpoint, Target
 from linmatrix.transport.trust import TrustStore
 
-CONNECT_SECONDS = 10.0
-"""Longest wait for TCP and TLS together with one address: several round trips to the far side of the world, and two
-lost packets."""
-
-MAX_HEADER_BYTES = 64 * 1024
-"""Header lines of a response, interim responses and trailers included. Ordinary ones have less than 2 KiB."""
-
-MAX_KEPT_CONNECTIONS = 16
-"""Per thread. A worker thread talks to a few peers in turn; every kept connection is a file descriptor here and
-there, and libcurl's default of 5 would close the connections of a room with six busy servers again and again."""
-
-MAX_IDLE_SECONDS = 60
-"""Servers and firewalls drop idle connections after a minute or more; ours must be the shorter patience."""
-
-MAX_CONNECTION_SECONDS = 600
-"""A connection is replaced after this long, so that changed addresses and withdrawn certificates take effect."""
-
 LOW_SPEED_BYTES = 64
-LOW_SPEED_SECONDS = 30
-"""A transfer below LOW_SPEED_BYTES a second for LOW_SPEED_SECONDS seconds is given up: a peer that is thinking is
-silent for less, and one that drips bytes shall not hold a worker for all of a long timeout."""
+"""A transfer below so many a second is given up after `slow_seconds`: one that drips bytes shall not hold a worker for
+all of a long timeout."""
 
 REQUEST_TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
 """A raw path and query: visible ASCII without "#"."""
@@ -68,11 +51,12 @@ class Response:
 class Exchange:
     """Sends requests over connections that are kept and reused. Safe for any number of threads and after a fork."""
 
-    def __init__(self, *, user_agent: str, trust: TrustStore, allow_tls12: bool) -> None:
+    def __init__(self, *, user_agent: str, trust: TrustStore, allow_tls12: bool, limits: Limits = DEFAULTS) -> None:
         self._user_agent = user_agent
         self._trust = trust
         self._allow_tls12 = allow_tls12
-        self._handles = ThreadHandles(self._make_handle)
+        self._limits = limits
+        self._handles = Handles(self._make_handle, connections=limits.kept_connections)
 
     def send(self, request: Request, *, target: Target, deadline: float) -> Response:
         """Send `request` to one of the target's endpoints and return the whole response, until `deadline` (of
@@ -88,19 +72,30 @@ class Exchange:
             if left <= 0:
                 break
             # An address that swallows packets must leave time for those after it.
-            connect = min(CONNECT_SECONDS, left / (len(target.endpoints) - index))
+            connect = min(self._limits.connect_seconds, left / (len(target.endpoints) - index))
             try:
-                return self._send_to(endpoint, request, target=target, seconds=left, connect_seconds=connect)
+                with self._handles.lend((target.plain, target.tls_name, endpoint)) as handle:
+                    return self._send_over(
+                        handle, endpoint, request, target=target, seconds=left, connect_seconds=connect
+                    )
             except NotConnected as error:
                 reasons.append(error.reason)
         raise NotConnected("; ".join(reasons) or f"no time left to connect to {target.host_header}")
 
-    def _send_to(
-        self, endpoint: Endpoint, request: Request, *, target: Target, seconds: float, connect_seconds: float
+    def _send_over(
+        self,
+        handle: pycurl.Curl,
+        endpoint: Endpoint,
+        request: Request,
+        *,
+        target: Target,
+        seconds: float,
+        connect_seconds: float,
     ) -> Response:
         """One attempt, of `seconds`, `connect_seconds` of them at most for connecting."""
-        handle = self._handles.get()
-        collector = Collector(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=request.max_response_bytes)
+        collector = Collector(
+            max_header_bytes=self._limits.answer_header_bytes, max_body_bytes=request.max_response_bytes
+        )
         collector.attach(handle)
         handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP if target.plain else pycurl.PROTO_HTTPS)
         handle.setopt(pycurl.URL, f"{'http' if target.plain else 'https'}://{target.tls_name}:{endpoint.port}/")
@@ -140,11 +135,12 @@ class Exchange:
         self._trust.apply(handle)
         handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
         handle.setopt(pycurl.USERAGENT, self._user_agent)
-        handle.setopt(pycurl.MAXCONNECTS, MAX_KEPT_CONNECTIONS)
-        handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS)
-        handle.setopt(pycurl.MAXLIFETIME_CONN, MAX_CONNECTION_SECONDS)
+        # libcurl's default of 5 would close the connections of a room with six busy servers again and again.
+        handle.setopt(pycurl.MAXCONNECTS, self._limits.kept_connections)
+        handle.setopt(pycurl.MAXAGE_CONN, self._limits.idle_connection_seconds)
+        handle.setopt(pycurl.MAXLIFETIME_CONN, self._limits.connection_seconds)
         handle.setopt(pycurl.LOW_SPEED_LIMIT, LOW_SPEED_BYTES)
-        handle.setopt(pycurl.LOW_SPEED_TIME, LOW_SPEED_SECONDS)
+        handle.setopt(pycurl.LOW_SPEED_TIME, self._limits.slow_seconds)
         return handle
 
 

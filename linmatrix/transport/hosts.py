@@ -7,19 +7,14 @@ the addresses it is given, so an answer that changes between the check and the c
 
 from collections.abc import Callable
 
-from linmatrix.transport.addresses import alternate_families, refusal
+from linmatrix.limits import DEFAULTS, Limits
+from linmatrix.transport.addresses import PrivateNetworks, alternate_families, refusal
 from linmatrix.transport.cache import TtlCache
 from linmatrix.transport.errors import NotConnected, Unreachable
 from linmatrix.transport.lookup import Answer, Lookup
 
-LOOKUP_SECONDS = 5.0
-"""Longest wait for one answer of DNS: two tries of its usual two seconds each, and well below any request's limit."""
-
 HURRIED_SECONDS = 1.0
 """A lookup that was given less says nothing about a name that it did not find: such a failure is not remembered."""
-
-MAX_CACHED_HOSTS = 4096
-"""Bounds the memory names invented by a peer can take, at about 2 MB."""
 
 MIN_TTL = 10.0
 """Seconds. A name with a TTL of zero must not cost a lookup for every request to it."""
@@ -29,9 +24,6 @@ MAX_TTL = 3600.0
 
 FAILURE_TTL = 10.0
 """Seconds a failed lookup is remembered: enough to damp a burst, too short to delay a repaired name noticeably."""
-
-MAX_ADDRESSES = 3
-"""Addresses of one host that are tried; where three do not answer, a later retry serves better than a fourth."""
 
 _LOOPBACK = Answer(("127.0.0.1", "::1"), MAX_TTL)
 
@@ -49,10 +41,13 @@ def failure_ttl(within: float) -> float:
 class Hosts:
     """Looks host names up, remembering answers. Safe for any number of threads."""
 
-    def __init__(self, lookup: Lookup, *, allow_private: bool, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, lookup: Lookup, *, allow_private: PrivateNetworks, clock: Callable[[], float], limits: Limits = DEFAULTS
+    ) -> None:
         self._lookup = lookup
         self._allow_private = allow_private
-        self._known: TtlCache[tuple[str, ...] | str] = TtlCache(max_entries=MAX_CACHED_HOSTS, clock=clock)
+        self._limits = limits
+        self._known: TtlCache[tuple[str, ...] | str] = TtlCache(max_entries=limits.cached_names, clock=clock)
 
     def addresses(self, host: str, within: float) -> tuple[str, ...]:
         """The checked addresses of `host`, from memory or within `within` seconds from DNS, in the order to try them.
@@ -77,6 +72,6 @@ class Hosts:
         refusals = {address: refusal(address, allow_private=self._allow_private) for address in answer.addresses}
         usable = alternate_families([address for address, reason in refusals.items() if reason is None])
         if usable:
-            return usable[:MAX_ADDRESSES], min(max(answer.ttl, MIN_TTL), MAX_TTL)
+            return usable[: self._limits.addresses_per_host], min(max(answer.ttl, MIN_TTL), MAX_TTL)
         address, reason = next(iter(refusals.items()))
         return f"{host} leads to {address} ({reason}); only public addresses may be connected to", FAILURE_TTL

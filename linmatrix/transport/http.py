@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Mapping
 
+from linmatrix.limits import DEFAULTS, Limits
 from linmatrix.transport.exchange import REQUEST_TARGET, Exchange, Request, Response
 from linmatrix.transport.resolve import Resolver
 from linmatrix.transport.trust import TrustStore
@@ -27,10 +28,17 @@ class HttpClient:
     """
 
     def __init__(
-        self, resolver: Resolver, *, user_agent: str, ca_file: str | None = None, allow_tls12: bool = False
+        self,
+        resolver: Resolver,
+        *,
+        user_agent: str,
+        ca_file: str | None = None,
+        allow_tls12: bool = False,
+        limits: Limits = DEFAULTS,
     ) -> None:
         self._resolver = resolver
-        self._exchange = Exchange(user_agent=user_agent, trust=TrustStore(ca_file), allow_tls12=allow_tls12)
+        trust = TrustStore(ca_file)
+        self._exchange = Exchange(user_agent=user_agent, trust=trust, allow_tls12=allow_tls12, limits=limits)
 
     def request(
         self,

@@ -5,14 +5,17 @@ returns None to leave the name to the next. Where a step of the draft reads "ski
 is meant.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 
+from linmatrix.limits import DEFAULTS, Limits
 from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.identifiers import ServerName, parse_server_name
+from linmatrix.transport.addresses import PrivateNetworks
 from linmatrix.transport.deadline import share
 from linmatrix.transport.errors import NotConnected
-from linmatrix.transport.hosts import LOOKUP_SECONDS, Hosts
+from linmatrix.transport.hosts import Hosts
 from linmatrix.transport.lookup import DnsLookup, Lookup, ServiceLookup
 from linmatrix.transport.overrides import parse_override
 from linmatrix.transport.services import Services
@@ -21,9 +24,6 @@ from linmatrix.transport.well_known import Sender, WellKnown
 
 DEFAULT_PORT = 8448
 """Where a server listens that says nothing else (draft, step 4)."""
-
-RESOLVE_SECONDS = 30.0
-"""Longest time for all steps together: those of .well-known, two lookups of SRV records, and addresses."""
 
 
 class Resolver:
@@ -38,20 +38,23 @@ class Resolver:
     def __init__(
         self,
         *,
-        allow_private: bool,
+        allow_private: PrivateNetworks,
         overrides: Mapping[str, str] | None = None,
         lookup: Lookup | None = None,
         services: ServiceLookup | None = None,
         web: Sender | None = None,
         clock: Callable[[], float] = time.monotonic,
+        limits: Limits = DEFAULTS,
     ) -> None:
+        self._limits = limits
         self._overrides = {name: parse_override(name, value) for name, value in (overrides or {}).items()}
-        self._hosts = Hosts(lookup or DnsLookup(), allow_private=allow_private, clock=clock)
-        self._services = Services(services, self._hosts, clock=clock) if services else None
-        self._well_known = WellKnown(self._hosts, web, clock=clock) if web else None
+        self._hosts = Hosts(lookup or DnsLookup(), allow_private=allow_private, clock=clock, limits=limits)
+        self._services = Services(services, self._hosts, clock=clock, limits=limits) if services else None
+        self._well_known = WellKnown(self._hosts, web, clock=clock, limits=limits) if web else None
 
-    def resolve(self, server_name: str, *, within: float = RESOLVE_SECONDS) -> Target:
-        """Where requests to `server_name` go, found within `within` seconds, of which some are left for the request.
+    def resolve(self, server_name: str, *, within: float = math.inf) -> Target:
+        """Where requests to `server_name` go, found within `within` seconds, of which some are left for the request,
+        and in any case within `resolve_seconds`.
 
         Raises `NotConnected` when the name is improper ("uncontactable", draft section "Server Names"), cannot be
         looked up, or leads only to addresses that must not be connected to.
@@ -62,7 +65,7 @@ class Resolver:
             raise NotConnected(f"not a server name: {error.reason}") from error
         if server_name in self._overrides:
             return self._overrides[server_name]
-        deadline = time.monotonic() + min(within, RESOLVE_SECONDS)
+        deadline = time.monotonic() + min(within, self._limits.resolve_seconds)
         return (
             self._explicit_port(server_name, name, deadline)
             or self._delegated(name, deadline)
@@ -99,5 +102,5 @@ class Resolver:
         return Target(name.host.lower(), name.host, self._endpoints(name.host, DEFAULT_PORT, deadline))
 
     def _endpoints(self, host: str, port: int, deadline: float) -> tuple[Endpoint, ...]:
-        addresses = self._hosts.addresses(host, share(deadline, most=LOOKUP_SECONDS))
+        addresses = self._hosts.addresses(host, share(deadline, most=self._limits.lookup_seconds))
         return tuple(Endpoint(address, port) for address in addresses)

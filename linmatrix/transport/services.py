@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
+from linmatrix.limits import DEFAULTS, Limits
 from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.identifiers import parse_server_name
 from linmatrix.transport.cache import TtlCache
 from linmatrix.transport.deadline import share
 from linmatrix.transport.errors import NotConnected, Unreachable
-from linmatrix.transport.hosts import LOOKUP_SECONDS, MAX_TTL, MIN_TTL, Hosts, failure_ttl, is_localhost
+from linmatrix.transport.hosts import MAX_TTL, MIN_TTL, Hosts, failure_ttl, is_localhost
 from linmatrix.transport.lookup import Service, ServiceLookup
 from linmatrix.transport.target import Endpoint
 
@@ -18,24 +19,19 @@ NOT_FOUND_TTL = 300.0
 """Seconds that a name without SRV records is taken to have none: most have none, and one that gets them is used within
 five minutes."""
 
-MAX_SERVICE_TARGETS = 3
-"""Targets of one SRV answer that are used, the first in RFC 2782's order: each costs a lookup before the first
-connection, and whoever controls the name controls how many there are."""
-
-MAX_ADDRESSES_PER_TARGET = 2
-"""Addresses tried of each target, one of each family where it has both: at most six in all."""
-
-MAX_CACHED_SERVICES = 8192
-"""Two names for each of `hosts.MAX_CACHED_HOSTS`."""
-
 
 class Services:
     """Looks SRV records up, remembering answers. Safe for any number of threads."""
 
-    def __init__(self, lookup: ServiceLookup, hosts: Hosts, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, lookup: ServiceLookup, hosts: Hosts, *, clock: Callable[[], float], limits: Limits = DEFAULTS
+    ) -> None:
         self._lookup = lookup
         self._hosts = hosts
-        self._known: TtlCache[tuple[Service, ...]] = TtlCache(max_entries=MAX_CACHED_SERVICES, clock=clock)
+        self._limits = limits
+        # Both names of each host.
+        entries = len(SERVICES) * limits.cached_names
+        self._known: TtlCache[tuple[Service, ...]] = TtlCache(max_entries=entries, clock=clock)
 
     def endpoints(self, host: str, deadline: float) -> tuple[Endpoint, ...] | None:
         """The endpoints of `host`'s service in the order to try them; None when it has no SRV record.
@@ -56,7 +52,7 @@ class Services:
         known = self._known.get(name)
         if known is not None:
             return known
-        within = share(deadline, most=LOOKUP_SECONDS)
+        within = share(deadline, most=self._limits.lookup_seconds)
         try:
             answer = self._lookup(name, within)
         except Unreachable:
@@ -71,13 +67,15 @@ class Services:
             raise NotConnected(f"{name} says in DNS that there is no service")
         endpoints: list[Endpoint] = []
         reasons: list[str] = []
-        for record in [record for record in records if record.host][:MAX_SERVICE_TARGETS]:
+        # Those first in RFC 2782's order.
+        for record in [record for record in records if record.host][: self._limits.service_targets]:
             try:
                 addresses = self._addresses(record, deadline)
             except NotConnected as error:
                 reasons.append(error.reason)
             else:
-                endpoints += [Endpoint(address, record.port) for address in addresses[:MAX_ADDRESSES_PER_TARGET]]
+                tried = addresses[: self._limits.addresses_per_service_target]
+                endpoints += [Endpoint(address, record.port) for address in tried]
         if not endpoints:
             raise NotConnected(f"{name} names no usable server: {'; '.join(reasons)}")
         return tuple(endpoints)
@@ -88,4 +86,4 @@ class Services:
             host = parse_server_name(f"{record.host}:{record.port}").host
         except Malformed as error:
             raise NotConnected(f"a target is unusable: {error.reason}") from error
-        return self._hosts.addresses(host, share(deadline, most=LOOKUP_SECONDS))
+        return self._hosts.addresses(host, share(deadline, most=self._limits.lookup_seconds))

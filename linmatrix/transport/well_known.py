@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
+from linmatrix.limits import DEFAULTS, Limits
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.errors import Malformed, ProtocolError
 from linmatrix.protocol.identifiers import ServerName, parse_server_name
@@ -21,7 +22,7 @@ from linmatrix.transport.errors import NotConnected, TransportError
 from linmatrix.transport.exchange import REQUEST_TARGET, Request, Response
 from linmatrix.transport.flights import Flights
 from linmatrix.transport.freshness import lifetime
-from linmatrix.transport.hosts import LOOKUP_SECONDS, Hosts, failure_ttl
+from linmatrix.transport.hosts import Hosts, failure_ttl
 from linmatrix.transport.target import Endpoint, Target
 
 logger = logging.getLogger(__name__)
@@ -29,15 +30,6 @@ logger = logging.getLogger(__name__)
 PATH = "/.well-known/matrix/server"
 
 HTTPS_PORT = 443
-
-SECONDS = 10.0
-"""Longest wait for an answer, DNS and all redirects included (decision 73)."""
-
-MAX_REDIRECTS = 5
-"""Redirects followed (decision 73): a site's http-to-https, bare-to-www and trailing-slash ones and two more."""
-
-MAX_BODY_BYTES = 50 * 1024
-"""Largest answer (decision 73), a thousand times an ordinary one."""
 
 MAX_TTL = 48 * 3600.0
 """Seconds, whatever the headers say (draft, decision 73): a web server once taken over rules a name no longer."""
@@ -54,10 +46,7 @@ MAX_ERROR_TTL = 3600.0
 FIRST_ERROR_TTL = 60.0
 """Seconds for the first such answer; each further one in a row doubles them up to `MAX_ERROR_TTL`. Many servers have
 no .well-known at all, while one that has just failed may well be back within a minute. What was cut short before its
-`SECONDS` by a caller in a hurry says little, and holds as short as a failure of DNS does."""
-
-MAX_CACHED_NAMES = 4096
-"""Bounds the memory names invented by a peer can take, at about 1 MB."""
+time by a caller in a hurry says little, and holds as short as a failure of DNS does."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOTHING = ""
@@ -86,19 +75,21 @@ class _Url:
 class WellKnown:
     """Asks for delegations, remembering answers. Safe for any number of threads."""
 
-    def __init__(self, hosts: Hosts, sender: Sender, *, clock: Callable[[], float]) -> None:
+    def __init__(self, hosts: Hosts, sender: Sender, *, clock: Callable[[], float], limits: Limits = DEFAULTS) -> None:
         self._hosts = hosts
         self._sender = sender
-        self._known: TtlCache[str] = TtlCache(max_entries=MAX_CACHED_NAMES, clock=clock)
-        self._errors: TtlCache[int] = TtlCache(max_entries=MAX_CACHED_NAMES, clock=clock)
+        self._limits = limits
+        self._known: TtlCache[str] = TtlCache(max_entries=limits.cached_names, clock=clock)
+        self._errors: TtlCache[int] = TtlCache(max_entries=limits.cached_names, clock=clock)
         self._flights: Flights[str] = Flights()
 
     def delegated(self, host: str, deadline: float) -> str | None:
-        """The valid server name that `host` delegates to, or None; found in `SECONDS` and well before `deadline`."""
+        """The valid server name that `host` delegates to, or None; found in `well_known_seconds` (decision 73) and
+        well before `deadline`."""
         host = host.lower()
         known = self._known.get(host)
         if known is None:
-            seconds = share(deadline, most=SECONDS)
+            seconds = share(deadline, most=self._limits.well_known_seconds)
             try:
                 known = self._flights.join(host, lambda: self._find_out(host, seconds), seconds=seconds)
             except TimeoutError:
@@ -111,7 +102,7 @@ class WellKnown:
         if known is not None:
             return known  # found out by another thread between our look and now
         deadline = time.monotonic() + seconds
-        within = share(deadline, most=LOOKUP_SECONDS)
+        within = share(deadline, most=self._limits.lookup_seconds)
         try:
             # Asked for first, since a host that DNS knows no address of says nothing of its web server.
             self._hosts.addresses(host, within)
@@ -122,7 +113,7 @@ class WellKnown:
             delegated, ttl = self._ask(host, deadline)
         except (TransportError, ProtocolError) as error:
             logger.info("%s is not delegated by .well-known: %s", host, error.reason)
-            hurried = seconds < SECONDS and time.monotonic() > deadline - _CLOSE
+            hurried = seconds < self._limits.well_known_seconds and time.monotonic() > deadline - _CLOSE
             self._known.put(host, _NOTHING, ttl=failure_ttl(seconds) if hurried else self._error_ttl(host))
             return _NOTHING
         self._errors.forget(host)
@@ -148,15 +139,16 @@ class WellKnown:
             url = _parse_url(response.headers.get("location", ""), base=url.text)
             if url.text in seen:
                 raise Malformed("it redirects in a loop")
-            if len(seen) > MAX_REDIRECTS:
-                raise Malformed(f"it redirects more than {MAX_REDIRECTS} times")
+            if len(seen) > self._limits.well_known_redirects:
+                raise Malformed(f"it redirects more than {self._limits.well_known_redirects} times")
             seen.add(url.text)
 
     def _get(self, url: _Url, deadline: float) -> Response:
         """An ordinary HTTPS request; the address of every hop is checked anew (threat T2)."""
-        addresses = self._hosts.addresses(url.name.host, share(deadline, most=LOOKUP_SECONDS))
+        addresses = self._hosts.addresses(url.name.host, share(deadline, most=self._limits.lookup_seconds))
         endpoints = tuple(Endpoint(address, url.name.port or HTTPS_PORT) for address in addresses)
-        request = Request(method="GET", target=url.target, headers={}, body=None, max_response_bytes=MAX_BODY_BYTES)
+        most = self._limits.well_known_bytes
+        request = Request(method="GET", target=url.target, headers={}, body=None, max_response_bytes=most)
         target = Target(url.name.host.lower(), url.authority, endpoints)
         return self._sender.send(request, target=target, deadline=deadline)
 

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from federation.backoff import JITTER, MAX_SECONDS, seconds_to_wait
+from federation.backoff import JITTER, seconds_to_wait
+from linmatrix.limits import DEFAULTS
 
 
 def test_first_retries_are_quick() -> None:
@@ -14,11 +15,11 @@ def test_first_retries_are_quick() -> None:
 def test_waits_never_shrink_and_end_at_the_cap() -> None:
     waits = [seconds_to_wait(failures, chance=0.0) for failures in range(1, 40)]
     assert all(earlier <= later for earlier, later in pairwise(waits))
-    assert waits[-1] == MAX_SECONDS
+    assert waits[-1] == DEFAULTS.backoff_seconds
 
 
 @pytest.mark.parametrize("failures", [1, 5, 13, 10**9])
 def test_chance_only_takes_away_and_at_the_cap_too(failures: int) -> None:
     longest = seconds_to_wait(failures, chance=0.0)
     shortest = seconds_to_wait(failures, chance=0.999999)
-    assert longest * (1 - JITTER) <= shortest < longest <= MAX_SECONDS
+    assert longest * (1 - JITTER) <= shortest < longest <= DEFAULTS.backoff_seconds

@@ -6,6 +6,7 @@ import pytest
 from django.utils import timezone
 
 from federation import gaps, handshakes
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol import completion
 from rooms.findings import UNVERIFIABLE_GRACE
 from rooms.models import Event, Finding, Gap, Room
@@ -202,11 +203,11 @@ def test_a_hub_that_is_in_trouble_is_not_blamed_for_a_gap(tls_peer, room):
 
 
 def test_a_gap_longer_than_a_transaction_waits_for_is_not_taken_in_part(tls_peer, room):
-    missed = [room.add(content={"n": number}) for number in range(gaps.MAX_GAP_EVENTS + 1)]
+    missed = [room.add(content={"n": number}) for number in range(DEFAULTS.gap_events + 1)]
     new = room.add(content={"n": "new"})
     before, asked = our_line(room), len(backfills(tls_peer))
     assert tls_peer.send([new.event], txn_id="again").status_code == 503
-    assert len(backfills(tls_peer)) - asked == gaps.MAX_GAP_EVENTS / gaps.PAGE
+    assert len(backfills(tls_peer)) - asked == DEFAULTS.gap_events / gaps.PAGE
     assert our_line(room) == before
     assert tls_peer.send([missed[0].event]).status_code == 200
     assert tls_peer.send([new.event], txn_id="again").status_code == 200
@@ -215,12 +216,12 @@ def test_a_gap_longer_than_a_transaction_waits_for_is_not_taken_in_part(tls_peer
 
 def test_a_gap_is_given_up_after_so_many_pages(tls_peer, room):
     answering(tls_peer, lambda pdus: pdus[-1:])
-    for number in range(gaps.MAX_GAP_PAGES + 1):
+    for number in range(DEFAULTS.gap_pages + 1):
         room.add(content={"n": number})
     new = room.add(content={"n": "new"})
     asked = len(backfills(tls_peer))
     assert tls_peer.send([new.event]).status_code == 503
-    assert len(backfills(tls_peer)) - asked == gaps.MAX_GAP_PAGES
+    assert len(backfills(tls_peer)) - asked == DEFAULTS.gap_pages
 
 
 def test_of_a_page_no_more_is_looked_at_than_was_asked_for(tls_peer, room):

@@ -1,14 +1,15 @@
 """What a destination is sent: which events, in which order, how many at once, and rooms taking turns."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from federation import outbound
-from federation.gathering import MAX_BODY_BYTES, share_out
+from federation.gathering import share_out
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.outbound import QueueFull, queue_lpdu
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol.events import Lpdu
 from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
 from rooms.models import Event, Room, RoomServer
@@ -101,7 +102,7 @@ def test_large_events_make_small_transactions() -> None:
     remote = Remote()
     run(remote)
     assert [len(request.pdus) for request in remote.received] == [2] * 5
-    assert all(len(request.body) <= MAX_BODY_BYTES for request in remote.received)
+    assert all(len(request.body) <= DEFAULTS.transaction_bytes for request in remote.received)
     assert remote.bodies() == [str(number) for number in range(10)]
 
 
@@ -157,8 +158,8 @@ def test_an_lpdu_is_queued_once() -> None:
     assert delivered() == ["$one"]
 
 
-def test_the_queue_for_a_hub_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound, "MAX_QUEUED_LPDUS", 2)
+def test_the_queue_for_a_hub_has_an_end(settings) -> None:
+    settings.LIMITS = replace(DEFAULTS, queued_lpdus=2)
     queue_lpdu(PEER, queued("$one"))
     queue_lpdu(PEER, queued("$two"))
     with pytest.raises(QueueFull, match="2 events wait for"):

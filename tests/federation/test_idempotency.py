@@ -7,9 +7,10 @@ import pytest
 from django.utils import timezone
 
 from federation.errors import ApiError
-from federation.idempotency import LEASE, MAX_KEPT_BYTES, MAX_TXN_ID_LENGTH, Transaction, once
+from federation.idempotency import LEASE, MAX_TXN_ID_LENGTH, Transaction, once
 from federation.models import InboundTransaction
 from federation.responses import json_response
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol.completion import new_event
 from rooms.hub import append_own, milliseconds
 from rooms.models import Event
@@ -39,10 +40,10 @@ def fill_state(room, number: int) -> None:
 
 
 def test_a_large_answer_is_made_again_rather_than_kept(peer, hosted):
-    fill_state(hosted, MAX_KEPT_BYTES // LARGE_STATE + 1)
+    fill_state(hosted, DEFAULTS.kept_answer_bytes // LARGE_STATE + 1)
     lpdu = peer.join(hosted.room_id)
     first = send_join(peer, lpdu)
-    assert (first.status_code, len(first.content) > MAX_KEPT_BYTES) == (200, True)
+    assert (first.status_code, len(first.content) > DEFAULTS.kept_answer_bytes) == (200, True)
     assert not InboundTransaction.objects.filter(txn_id="txn").exists()
     assert send_join(peer, lpdu).content == first.content
     assert Event.objects.filter(lpdu_id=lpdu.lpdu_id).count() == 1

@@ -9,7 +9,6 @@ from django.db import IntegrityError, transaction
 
 from federation.client import Answer
 from federation.delivery import Outcome, deliver, step
-from federation.gathering import MAX_BODY_BYTES
 from federation.isolation import (
     MIN_LIMIT_BYTES,
     MIN_REFUSALS,
@@ -24,6 +23,7 @@ from federation.isolation import (
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.outbound import queue_lpdu
 from federation.sending import outcome
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.events import Lpdu
 from linmatrix.transport.errors import TransportError
@@ -309,7 +309,7 @@ def test_a_single_event_that_is_too_large_is_sent_again_and_teaches_no_limit() -
 
 def test_a_limit_above_ours_changes_nothing() -> None:
     append(make_room("a", PEER), *numbers(4), padding=40_000)
-    Destination.objects.update(max_body_bytes=10 * MAX_BODY_BYTES)
+    Destination.objects.update(max_body_bytes=10 * DEFAULTS.transaction_bytes)
     peer = poisoned()
     peer.run()
     assert peer.sizes == [2, 2]

@@ -6,8 +6,9 @@ import pytest
 from django.utils import timezone
 
 from federation import handshakes, withdrawals
-from federation.make_and_send import MAX_ANSWER, HandshakeFailed
+from federation.make_and_send import HandshakeFailed
 from federation.models import PendingLeave
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol.completion import add_signature
 from linmatrix.protocol.errors import Malformed, Rejected
 from linmatrix.protocol.events import check_schema
@@ -245,14 +246,17 @@ def test_an_answer_without_stripped_state_is_a_yes_all_the_same(answer, tls_peer
 
 
 def test_no_more_stripped_state_is_kept_than_the_limit(tls_peer, room):
-    shown = [{**STRIPPED[0], "state_key": str(number)} for number in range(pending.MAX_STRIPPED_STATE + 1)]
+    shown = [{**STRIPPED[0], "state_key": str(number)} for number in range(DEFAULTS.stripped_state_events + 1)]
     tls_peer.endpoints["POST", "send_knock"] = lambda _request: (200, {"stripped_state": shown})
     handshakes.knock(room_id=room.room_id, user_id=ALICE)
     assert json.loads(PendingInvite.objects.get().stripped_state) == shown[:-1]
 
 
 def test_an_answer_beyond_the_limit_is_none(tls_peer, room):
-    tls_peer.endpoints["POST", "send_knock"] = lambda _request: (200, b'{"x":"' + b"x" * MAX_ANSWER + b'"}')
+    tls_peer.endpoints["POST", "send_knock"] = lambda _request: (
+        200,
+        b'{"x":"' + b"x" * DEFAULTS.handshake_answer_bytes + b'"}',
+    )
     with pytest.raises(HandshakeFailed) as failure:
         handshakes.knock(room_id=room.room_id, user_id=ALICE)
     assert failure.value.status == 0

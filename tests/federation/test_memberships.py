@@ -5,8 +5,8 @@ from django.utils import timezone
 
 from federation.models import Destination
 from federation.sending import send_event
-from federation.views.joins import MAX_WHOLE_LINE
 from federation.wire_profile import profiles
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol import canonical_json, receipt
 from linmatrix.protocol.errors import Rejected
 from linmatrix.protocol.events import check_schema
@@ -260,6 +260,6 @@ def test_a_line_beyond_the_limit_is_answered_with_the_state_all_the_same(peer, h
     Destination.objects.create(server=peer.name, timeline_state=True)
     profiles.forget(peer.name)
     send_event(room_id=hosted.room_id, sender=CREATOR, type="m.room.message", content={"body": "hello"})
-    Room.objects.filter(pk=hosted.pk).update(head_position=MAX_WHOLE_LINE)
+    Room.objects.filter(pk=hosted.pk).update(head_position=DEFAULTS.whole_line_events)
     answer = send_join(peer, peer.join(hosted.room_id)).json()
     assert "m.room.message" not in [event["type"] for event in answer["state"]]

@@ -10,11 +10,9 @@ from django.urls import reverse
 from federation import paths
 from federation.client import FederationClient
 from federation.delivery import Outcome
-from federation.gathering import MAX_BODY_BYTES
 from federation.isolation import MIN_LIMIT_BYTES
 from federation.models import Destination, OutboundTransaction
 from federation.wire_profile import (
-    MAX_REMEMBERED,
     STALE_SECONDS,
     UNKNOWN,
     Profiles,
@@ -24,6 +22,7 @@ from federation.wire_profile import (
 )
 from keys.http import http_client
 from keys.local import signing_key
+from linmatrix.limits import DEFAULTS
 from tests.support.lines import append, make_room
 from tests.support.remote import Remote
 from tests.support.stepping import PEER, delivered, one_step
@@ -153,10 +152,10 @@ def test_learning_leaves_the_rest_of_the_row_alone() -> None:
 
 def test_a_process_does_not_remember_without_end() -> None:
     known = Profiles()
-    for number in range(MAX_REMEMBERED + 1):
+    for number in range(DEFAULTS.cached_profiles + 1):
         known.learn(f"s{number}.example.org", stable_paths=True)
     assert known.of("s0.example.org") is UNKNOWN
-    assert known.of(f"s{MAX_REMEMBERED}.example.org") == WireProfile(stable_paths=True)
+    assert known.of(f"s{DEFAULTS.cached_profiles}.example.org") == WireProfile(stable_paths=True)
 
 
 # The console
@@ -200,7 +199,13 @@ def test_an_operator_sets_and_resets_a_profile_and_nothing_else(console: Client,
 
 @pytest.mark.parametrize(
     ("limit", "status"),
-    [(MIN_LIMIT_BYTES, 302), (MIN_LIMIT_BYTES - 1, 200), (MAX_BODY_BYTES, 302), (MAX_BODY_BYTES + 1, 200), ("x", 200)],
+    [
+        (MIN_LIMIT_BYTES, 302),
+        (MIN_LIMIT_BYTES - 1, 200),
+        (DEFAULTS.transaction_bytes, 302),
+        (DEFAULTS.transaction_bytes + 1, 200),
+        ("x", 200),
+    ],
 )
 def test_a_limit_must_make_sense(limit: object, status: int, console: Client, destination: Destination) -> None:
     data = {"stable_paths": "unknown", "signs_without_content": "unknown", "max_body_bytes": limit}

@@ -8,6 +8,7 @@ from django.utils import timezone
 from federation import handshakes, tasks, withdrawals
 from federation.make_and_send import HandshakeFailed
 from federation.models import PendingLeave
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol.errors import TooLarge
 from rooms import pending
 from rooms.models import PendingInvite
@@ -156,10 +157,10 @@ def test_a_task_makes_the_attempt_and_the_sweep_publishes_it(room):
 def test_a_hub_that_goes_on_refusing_is_believed_and_one_that_is_broken_is_not(room, tls_peer):
     tls_peer.endpoints["GET", "make_leave"] = lambda _request: ANSWERS["500"]
     handshakes.leave(room_id=room.room_id, user_id=ALICE)
-    for number in range(withdrawals.MAX_REFUSALS + 1):
+    for number in range(DEFAULTS.leave_refusals + 1):
         attempt(after=timedelta(hours=number))
     tls_peer.endpoints["GET", "make_leave"] = lambda _request: ANSWERS["403"]
-    for number in range(withdrawals.MAX_REFUSALS):
+    for number in range(DEFAULTS.leave_refusals):
         assert PendingLeave.objects.get().refusals == number
         attempt(after=timedelta(days=1, hours=number))
     assert not PendingLeave.objects.exists()
@@ -168,9 +169,9 @@ def test_a_hub_that_goes_on_refusing_is_believed_and_one_that_is_broken_is_not(r
 def test_after_two_weeks_nobody_waits_for_the_hub_any_more(room, tls_peer):
     tls_peer.endpoints["GET", "make_leave"] = lambda _request: ANSWERS["500"]
     handshakes.leave(room_id=room.room_id, user_id=ALICE)
-    attempt(after=withdrawals.GIVE_UP_AFTER - timedelta(minutes=1))
+    attempt(after=timedelta(days=DEFAULTS.leave_days) - timedelta(minutes=1))
     assert PendingLeave.objects.exists()
-    attempt(after=withdrawals.GIVE_UP_AFTER + timedelta(hours=2))
+    attempt(after=timedelta(days=DEFAULTS.leave_days) + timedelta(hours=2))
     assert not PendingLeave.objects.exists()
 
 
@@ -244,7 +245,7 @@ def test_row86_an_invite_to_a_room_that_everybody_has_left_is_refused(room, tls_
     answer = (404, {"errcode": "M_NOT_FOUND", "error": "Nobody is in the room."})
     tls_peer.endpoints["GET", "make_leave"] = lambda _request: answer
     handshakes.leave(room_id=room.room_id, user_id=ALICE)
-    for number in range(withdrawals.MAX_REFUSALS):
+    for number in range(DEFAULTS.leave_refusals):
         attempt(after=timedelta(hours=number))
     assert not PendingInvite.objects.exists()
     assert not PendingLeave.objects.exists()

@@ -9,8 +9,9 @@ from django.db import connection, transaction
 
 from keys import leases
 from keys.clock import now_ms
-from keys.keyring import MAX_REQUESTS_WAITING, SLOT_SECONDS, Keyring
+from keys.keyring import SLOT_SECONDS, Keyring
 from keys.models import KeyFetch, ServerKey
+from linmatrix.limits import DEFAULTS
 from tests.support.keys import HOUR, PEER, Network, answer, key
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -143,17 +144,17 @@ def test_made_up_origins_hold_up_few_threads_and_no_known_peer(network: Network)
     keyring = Keyring(fetch=network)
     assert keyring.request_keys(PEER, ONE.key_id, now_ms())
     network.open.clear()
-    names = iter(f"made-up{number}.example.org" for number in range(MAX_REQUESTS_WAITING))
+    names = iter(f"made-up{number}.example.org" for number in range(DEFAULTS.key_requests_waiting))
 
     def hold() -> None:
         keyring.request_keys(next(names), ONE.key_id, now_ms())
         connection.close()
 
-    holders = [threading.Thread(target=hold) for _ in range(MAX_REQUESTS_WAITING)]
+    holders = [threading.Thread(target=hold) for _ in range(DEFAULTS.key_requests_waiting)]
     for thread in holders:
         thread.start()
     begun = time.monotonic()
-    while len(network.asked) < 1 + MAX_REQUESTS_WAITING:
+    while len(network.asked) < 1 + DEFAULTS.key_requests_waiting:
         assert time.monotonic() - begun < 10
         time.sleep(0.01)
     begun = time.monotonic()

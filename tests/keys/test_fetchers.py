@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from keys.fetchers import MAX_KEYS, ServerKeys, parse_server_keys
+from keys.fetchers import ServerKeys, parse_server_keys
 from keys.leaked import LEAKED_KEYS
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol.encoding import encode_base64
 from linmatrix.protocol.errors import BadSignature, Malformed, NotJson, ProtocolError
 from linmatrix.protocol.signing import SigningKey
@@ -104,7 +105,7 @@ INVALID = [
         change("old_verify_keys/ed25519:two", {**OLD, "key": "AAAA"}), Malformed, "3 bytes", id="short old key"
     ),
     pytest.param(
-        change("old_verify_keys", {f"ed25519:{number}": OLD for number in range(MAX_KEYS)}),
+        change("old_verify_keys", {f"ed25519:{number}": OLD for number in range(DEFAULTS.keys_per_answer)}),
         Malformed,
         "65 keys are more than 64",
         id="too many keys",

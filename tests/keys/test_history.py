@@ -10,9 +10,9 @@ from django.db import IntegrityError
 from keys import history
 from keys.clock import at
 from keys.fetchers import check_server_keys, parse_server_keys
-from keys.history import MAX_KEYS_PER_SERVER
 from keys.keyring import Keyring
 from keys.models import KeyFetch, KeyResponse, ServerKey
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.signing import SigningKey
@@ -127,10 +127,10 @@ def test_a_server_cannot_fill_our_disk_with_keys() -> None:
     def many(number: int) -> dict[SigningKey, int]:
         return {key(9, f"old{next(numbers)}"): 0 for _ in range(number)}
 
-    for number in (60, 60, 60, 60, MAX_KEYS_PER_SERVER - 241):
+    for number in (60, 60, 60, 60, DEFAULTS.keys_per_server - 241):
         store(ONE, old=many(number))
     before = rows()
-    assert len(before) == MAX_KEYS_PER_SERVER
+    assert len(before) == DEFAULTS.keys_per_server
     with pytest.raises(Malformed, match="more than 256 keys"):
         store(ONE, old=many(1), now_ms=NOW + 1)
     assert rows() == before

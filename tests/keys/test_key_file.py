@@ -116,7 +116,13 @@ def test_the_seed_does_not_show(tmp_path: Path) -> None:
 
 
 def test_the_published_seeds_give_the_leaked_keys() -> None:
-    published = (decode_base64("YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", length=32), bytes(32))
+    published = (
+        decode_base64("YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", length=32),
+        bytes(32),
+        bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"),
+        bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"),
+        bytes.fromhex("c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7"),
+    )
     assert {SigningKey.from_seed("ed25519:1", seed).public_key for seed in published} < LEAKED_KEYS
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from keys.asking import MAX_PARALLEL
 from keys.keyring import CACHE_SECONDS, Keyring
 from keys.local import signing_key
 from keys.models import KeyFetch
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol.signing import SigningKey
 from tests.support.keys import DAY, HOUR, MINUTE, NOW, PEER, SECOND, Clock, Network, answer, key
 
@@ -84,7 +84,7 @@ def test_an_event_from_the_far_future_makes_nobody_ask(keyring: Keyring, network
 
 
 def test_many_events_of_many_servers_cost_one_request_each(keyring: Keyring, network: Network) -> None:
-    servers = [f"s{number}.example.org" for number in range(3 * MAX_PARALLEL)]
+    servers = [f"s{number}.example.org" for number in range(3 * DEFAULTS.keys_asked_at_once)]
     network.answers = {server: answer(ONE, server=server) for server in servers[1:]}
     wanted = [(server, f"ed25519:{version}", NOW + n) for server in servers for version in ("one", "x") for n in (0, 1)]
     found = keyring.event_keys(wanted)

@@ -31,13 +31,13 @@ def test_a_lease_is_taken_once() -> None:
 
 def test_a_lease_that_is_not_given_back_runs_out() -> None:
     lost = take(NOW)
-    assert leases.take(PEER, now_ms=NOW + leases.LEASE_MS - 1) is Refusal.BUSY
-    assert leases.held({PEER}, now_ms=NOW + leases.LEASE_MS - 1)
-    assert not leases.held({PEER}, now_ms=NOW + leases.LEASE_MS)
-    new = take(NOW + leases.LEASE_MS)
-    assert not leases.finish(lost, now_ms=NOW + leases.LEASE_MS)
-    assert leases.held({PEER}, now_ms=NOW + leases.LEASE_MS)
-    assert leases.finish(new, now_ms=NOW + leases.LEASE_MS)
+    assert leases.take(PEER, now_ms=NOW + leases.lease_ms() - 1) is Refusal.BUSY
+    assert leases.held({PEER}, now_ms=NOW + leases.lease_ms() - 1)
+    assert not leases.held({PEER}, now_ms=NOW + leases.lease_ms())
+    new = take(NOW + leases.lease_ms())
+    assert not leases.finish(lost, now_ms=NOW + leases.lease_ms())
+    assert leases.held({PEER}, now_ms=NOW + leases.lease_ms())
+    assert leases.finish(new, now_ms=NOW + leases.lease_ms())
 
 
 def test_after_an_answer_the_server_is_left_alone_for_ten_seconds() -> None:
@@ -85,7 +85,7 @@ def test_an_operator_need_not_wait_but_for_a_request_that_is_under_way() -> None
 def test_a_lease_is_held_on_to_while_notaries_are_asked() -> None:
     longer = leases.hold_on(take(NOW), now_ms=NOW + 1, error="down")
     assert longer is not None
-    assert leases.held({PEER}, now_ms=NOW + leases.NOTARIES_LEASE_MS)
+    assert leases.held({PEER}, now_ms=NOW + leases.notaries_lease_ms())
     assert list(KeyFetch.objects.values_list("failures", "last_error")) == [(1, "down")]
     assert leases.release(longer)
     assert not leases.held({PEER}, now_ms=NOW + 2)
@@ -96,8 +96,8 @@ def test_a_lease_is_held_on_to_while_notaries_are_asked() -> None:
 
 def test_a_lease_that_another_has_taken_cannot_be_held_on_to() -> None:
     lost = take(NOW)
-    take(NOW + leases.LEASE_MS)
-    assert leases.hold_on(lost, now_ms=NOW + leases.LEASE_MS, error="down") is None
+    take(NOW + leases.lease_ms())
+    assert leases.hold_on(lost, now_ms=NOW + leases.lease_ms(), error="down") is None
     assert not leases.release(lost)
 
 

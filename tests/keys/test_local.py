@@ -14,9 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 
 from keys import key_file, local
-from keys.fetchers import MAX_KEYS, parse_server_keys
+from keys.fetchers import parse_server_keys
 from keys.key_file import MAX_OLD_KEYS, TAKE_UP_MS, NotTheSigningKey
 from keys.keyring import Keyring
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.completion import new_event
 from linmatrix.protocol.errors import BadSignature
@@ -75,11 +76,11 @@ def test_all_old_keys_stay_published_the_latest_first(file: Path) -> None:
 
 
 def test_the_answer_has_no_more_keys_than_others_may_take(file: Path) -> None:
-    replaced = [rotate()[0] for _ in range(MAX_KEYS + 1)]
+    replaced = [rotate()[0] for _ in range(DEFAULTS.keys_per_answer + 1)]
     answer = local.server_keys(NOW)
-    assert set(answer["old_verify_keys"]) == set(replaced[-(MAX_KEYS - 1) :])
+    assert set(answer["old_verify_keys"]) == set(replaced[-(DEFAULTS.keys_per_answer - 1) :])
     assert parse_server_keys(canonical_json.dumps(answer), server=OWN, now_ms=NOW)
-    assert len(local.own_keys().old) == MAX_KEYS + 1
+    assert len(local.own_keys().old) == DEFAULTS.keys_per_answer + 1
 
 
 def test_the_answer_is_valid_for_twelve_hours_from_when_it_was_asked_for(file: Path) -> None:

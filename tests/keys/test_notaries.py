@@ -3,23 +3,17 @@
 import json
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from keys import notaries
 from keys.apps import KeysConfig
 from keys.keyring import Keyring, event_keys, keyring, request_keys
 from keys.models import KeyFetch, ServerKey
-from keys.notaries import (
-    MAX_ANSWER_BYTES,
-    MAX_OBJECTS,
-    MAX_SERVERS_PER_QUERY,
-    MAX_SIGNATURES,
-    NOTARY_SECONDS,
-    Notaries,
-)
+from keys.notaries import MAX_SERVERS_PER_QUERY, MAX_SIGNATURES, Notaries
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol.encoding import encode_base64
 from linmatrix.protocol.signing import SigningKey, VerifyKey, sign_object
 from tests.keys.test_coalescing import at_once
@@ -249,7 +243,7 @@ def test_a_good_object_is_believed_beside_one_that_is(notary, away, false):
         (200, b"[]"),
         (200, {}),
         (200, {"server_keys": {}}),
-        (200, b" " * (MAX_ANSWER_BYTES + 1)),
+        (200, b" " * (DEFAULTS.notary_answer_bytes + 1)),
     ],
     ids=lambda answer: f"{answer[0]} {str(answer[1])[:20]}",
 )
@@ -381,7 +375,7 @@ def test_a_notarys_key_is_looked_up_once_for_all_objects_of_its_answer(times):
     assert asked.wanted == [ITS_KEY.key_id]
 
 
-@pytest.mark.parametrize(("before", "found"), [(MAX_OBJECTS - 1, 1), (MAX_OBJECTS, 0)])
+@pytest.mark.parametrize(("before", "found"), [(DEFAULTS.notary_objects - 1, 1), (DEFAULTS.notary_objects, 0)])
 def test_no_more_than_so_many_objects_of_an_answer_are_looked_at(before, found):
     assert len(Asked(*[{}] * before, passed_on(key(1))).found) == found
 
@@ -393,14 +387,14 @@ def test_no_more_than_so_many_signatures_of_a_notary_are_looked_at():
 
 
 def test_one_query_has_five_seconds():
-    assert Asked().seconds == [NOTARY_SECONDS] == [5]
+    assert Asked().seconds == [DEFAULTS.notary_query_seconds] == [5]
 
 
-def test_all_queries_share_their_time(monkeypatch):
-    monkeypatch.setattr(notaries, "NOTARIES_SECONDS", 2.0)
+def test_all_queries_share_their_time(settings):
+    settings.LIMITS = replace(DEFAULTS, notary_queries_seconds=2.0)
     first, second = Asked(names=[NOTARY, "other.example.org"]).seconds
     assert second <= first <= 2
-    monkeypatch.setattr(notaries, "NOTARIES_SECONDS", 0.0)
+    settings.LIMITS = replace(DEFAULTS, notary_queries_seconds=0.0)
     assert Asked().seconds == []
 
 

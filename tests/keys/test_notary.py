@@ -11,10 +11,11 @@ from django.db import connection
 
 from keys import history, notary
 from keys.fetchers import check_server_keys, parse_server_keys
-from keys.keyring import MAX_STRANGERS_WAITING, Keyring
+from keys.keyring import Keyring
 from keys.local import server_keys, signing_key
 from keys.models import KeyFetch
-from keys.notary import MAX_KEY_IDS, MAX_RESPONSES, MAX_SERVERS, MAX_UNKNOWN_NAMES, Quota, Wanted
+from keys.notary import Quota, Wanted
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.encoding import decode_base64
 from linmatrix.protocol.errors import Malformed, NotJson
@@ -32,7 +33,7 @@ Ask = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def quota(clock: Clock) -> Quota:
-    return Quota(MAX_UNKNOWN_NAMES, per_ms=MINUTE, clock=clock)
+    return Quota(DEFAULTS.notary_unknown_names, per_ms=MINUTE, clock=clock)
 
 
 @pytest.fixture
@@ -145,11 +146,11 @@ def test_what_another_notary_said_is_not_passed_on(ask: Ask) -> None:
 
 
 def test_no_more_than_the_latest_answers_of_a_server_are_passed_on(ask: Ask) -> None:
-    for number in range(MAX_RESPONSES + 2):
+    for number in range(DEFAULTS.notary_responses + 2):
         body = answer(key(9, f"k{number}"), valid_until_ts=NOW + number + HOUR)
         history.store(parse_server_keys(body, server=PEER, now_ms=NOW + number), now_ms=NOW + number)
     found = ask()
-    assert listed(found) == [[f"ed25519:k{number}"] for number in range(MAX_RESPONSES + 1, 1, -1)]
+    assert listed(found) == [[f"ed25519:k{number}"] for number in range(DEFAULTS.notary_responses + 1, 1, -1)]
     assert listed(ask(Wanted(PEER, {"ed25519:k0": None}))) == [["ed25519:k0"]]
 
 
@@ -157,12 +158,12 @@ def test_an_answer_ends_where_it_would_become_too_large(ask: Ask) -> None:
     def padded(value: dict[str, Any]) -> None:
         value["padding"] = "x" * 60_000
 
-    names = [f"s{number}.example.org" for number in range(MAX_SERVERS)]
+    names = [f"s{number}.example.org" for number in range(DEFAULTS.notary_servers)]
     for name in names:
         history.store(parse_server_keys(answer(ONE, server=name, change=padded), server=name, now_ms=NOW), now_ms=NOW)
     found = ask(*(Wanted(name, {None: None}) for name in names))
-    assert 60 < len(found) < MAX_SERVERS
-    assert sum(len(canonical_json.dumps(item)) for item in found) < notary.MAX_BODY_BYTES + 100 * 300
+    assert 60 < len(found) < DEFAULTS.notary_servers
+    assert sum(len(canonical_json.dumps(item)) for item in found) < DEFAULTS.notary_bytes + 100 * 300
 
 
 # Our own keys.
@@ -280,25 +281,25 @@ def test_unknown_names_have_a_quota_that_known_servers_do_not_need(ask: Ask, net
     ask()
 
     def made_up(prefix: str) -> list[Wanted]:
-        return [Wanted(f"{prefix}{number}.example.org", {None: None}) for number in range(MAX_SERVERS)]
+        return [Wanted(f"{prefix}{number}.example.org", {None: None}) for number in range(DEFAULTS.notary_servers)]
 
     for prefix in "abcdef":
         ask(*made_up(prefix))
-    assert len(network.asked) == MAX_UNKNOWN_NAMES
+    assert len(network.asked) == DEFAULTS.notary_unknown_names
     clock.now += 50 * SECOND
     ask(*made_up("g"))
-    assert len(network.asked) == MAX_UNKNOWN_NAMES
+    assert len(network.asked) == DEFAULTS.notary_unknown_names
     network.answers[PEER] = answer(TWO, valid_until_ts=NOW + DAY)
     clock.now += 9 * SECOND + 999
     ask()
     clock.now = NOW + 7 * HOUR
     assert listed(ask()) == [["ed25519:two"], ["ed25519:one"]]
     ask(*made_up("g"))
-    assert len(network.asked) == MAX_UNKNOWN_NAMES + 1 + MAX_SERVERS
+    assert len(network.asked) == DEFAULTS.notary_unknown_names + 1 + DEFAULTS.notary_servers
 
 
 def test_asking_for_one_name_again_and_again_does_not_use_the_quota_up(ask: Ask, network: Network) -> None:
-    for _ in range(MAX_UNKNOWN_NAMES + 1):
+    for _ in range(DEFAULTS.notary_unknown_names + 1):
         assert ask(Wanted("down.example.org", {None: None})) == []
     network.answers[PEER] = answer(ONE)
     assert len(ask()) == 1
@@ -308,9 +309,9 @@ def test_asking_for_one_name_again_and_again_does_not_use_the_quota_up(ask: Ask,
 @pytest.mark.django_db(transaction=True)
 def test_queries_for_names_that_do_not_answer_hold_up_few_threads(network: Network) -> None:
     network.answers[PEER] = answer(ONE)
-    keyring, quota = Keyring(fetch=network, clock=Clock()), Quota(MAX_UNKNOWN_NAMES, per_ms=MINUTE)
+    keyring, quota = Keyring(fetch=network, clock=Clock()), Quota(DEFAULTS.notary_unknown_names, per_ms=MINUTE)
     network.open.clear()
-    names = iter(f"made-up{number}.example.org" for number in range(MAX_STRANGERS_WAITING))
+    names = iter(f"made-up{number}.example.org" for number in range(DEFAULTS.key_strangers_waiting))
 
     def query(name: str) -> None:
         notary.answer([Wanted(name, {None: None})], keyring=keyring, unknown_names=quota, now_ms=NOW)
@@ -320,7 +321,7 @@ def test_queries_for_names_that_do_not_answer_hold_up_few_threads(network: Netwo
     for thread in holders:
         thread.start()
     for _ in range(1000):
-        if len(network.asked) == MAX_STRANGERS_WAITING:
+        if len(network.asked) == DEFAULTS.key_strangers_waiting:
             break
         threading.Event().wait(0.01)
     one_more = [Wanted("one-more.example.org", {None: None})]
@@ -356,8 +357,8 @@ def test_a_query_names_servers_key_ids_and_minimums() -> None:
         ({"a": {"k": {"minimum_valid_until_ts": True}}}, "not a time in milliseconds"),
         ({"a": {"k": {"minimum_valid_until_ts": 0.5}}}, "not a time in milliseconds"),
         ({"a": {"k": {"minimum_valid_until_ts": 2**53}}}, "outside"),
-        ({f"s{number}": {} for number in range(MAX_SERVERS + 1)}, "101 servers are more than 100"),
-        ({"a": {f"k{number}": {} for number in range(MAX_KEY_IDS + 1)}}, "65 key ids are more than 64"),
+        ({f"s{number}": {} for number in range(DEFAULTS.notary_servers + 1)}, "101 servers are more than 100"),
+        ({"a": {f"k{number}": {} for number in range(DEFAULTS.notary_key_ids + 1)}}, "65 key ids are more than 64"),
     ],
 )
 def test_a_query_is_refused_for(servers: Any, problem: str) -> None:
@@ -368,9 +369,11 @@ def test_a_query_is_refused_for(servers: Any, problem: str) -> None:
 
 def test_a_query_of_the_largest_size_is_taken() -> None:
     body: dict[str, Any] = {
-        "server_keys": {f"s{n}": {f"k{m}": {} for m in range(MAX_KEY_IDS)} for n in range(MAX_SERVERS)}
+        "server_keys": {
+            f"s{n}": {f"k{m}": {} for m in range(DEFAULTS.notary_key_ids)} for n in range(DEFAULTS.notary_servers)
+        }
     }
-    assert len(notary.parse_query(json.dumps(body).encode())) == MAX_SERVERS
+    assert len(notary.parse_query(json.dumps(body).encode())) == DEFAULTS.notary_servers
 
 
 def test_a_query_that_is_no_json_is_refused() -> None:

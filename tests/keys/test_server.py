@@ -8,8 +8,9 @@ from django.conf import settings
 from django.test import Client
 
 from keys.clock import now_ms
-from keys.fetchers import MAX_ANSWER_BYTES, fetch_server_keys, parse_server_keys
+from keys.fetchers import fetch_server_keys, parse_server_keys
 from keys.local import VALIDITY_MS, server_keys, signing_key
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol import canonical_json
 from linmatrix.transport.errors import ResponseTooLarge, Unreachable
 from linmatrix.transport.http import HttpClient
@@ -90,4 +91,4 @@ def test_no_other_status_than_200_is_an_answer(authority: trustme.CA, tmp_path: 
 
 def test_an_answer_that_is_too_long_is_not_read(authority: trustme.CA, tmp_path: Path) -> None:
     with pytest.raises(ResponseTooLarge):
-        fetch(authority, peers.answer(body=b" " * (MAX_ANSWER_BYTES + 1)), tmp_path)
+        fetch(authority, peers.answer(body=b" " * (DEFAULTS.key_answer_bytes + 1)), tmp_path)

@@ -5,12 +5,13 @@ import json
 import pytest
 from django.utils import timezone
 
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol import canonical_json, completion
 from linmatrix.protocol.events import check_schema
 from linmatrix.protocol.receipt import receive_pdu
 from linmatrix.protocol.signing import VerifyKey
 from rooms import findings
-from rooms.findings import MAX_EVIDENCE_BYTES, MAX_FINDINGS, Findings
+from rooms.findings import Findings
 from rooms.models import Event, Finding, Room, StateEntry
 from rooms.participant import Predecessor, append_pdus
 from tests.support.peer_rooms import PeerRoom
@@ -215,10 +216,13 @@ def test_a_finding_is_recorded_once_however_often_its_event_comes(room):
 
 
 def test_findings_of_a_kind_have_a_limit_and_other_kinds_their_own(room):
-    pdus = [room.put(room.make(localpart="stranger", content={"n": number})) for number in range(MAX_FINDINGS + 2)]
-    take(room, *pdus[:MAX_FINDINGS])
-    take(room, *pdus[MAX_FINDINGS:])
-    assert Finding.objects.filter(kind="rejected").count() == MAX_FINDINGS
+    pdus = [
+        room.put(room.make(localpart="stranger", content={"n": number}))
+        for number in range(DEFAULTS.findings_per_room + 2)
+    ]
+    take(room, *pdus[: DEFAULTS.findings_per_room])
+    take(room, *pdus[DEFAULTS.findings_per_room :])
+    assert Finding.objects.filter(kind="rejected").count() == DEFAULTS.findings_per_room
     assert {verdict(pdu) for pdu in pdus} == {"rejected"}
     take(room, room.make(content={}, prev_event=room.line[0].event_id))
     assert Finding.objects.filter(kind="fork").count() == 1
@@ -231,7 +235,7 @@ def test_the_evidence_of_one_finding_has_a_limit(room):
     found.add(Finding.Kind.FORK, large[0], "large", related=[pdu.event_id for pdu in large[1:]])
     found.write()
     finding = Finding.objects.get()
-    assert MAX_EVIDENCE_BYTES - 62_000 < len(finding.evidence) <= MAX_EVIDENCE_BYTES + 1000
+    assert DEFAULTS.evidence_bytes - 62_000 < len(finding.evidence) <= DEFAULTS.evidence_bytes + 1000
 
 
 @pytest.mark.parametrize("name", ["a\0b", "line\nbreak", "\u202e", "x" * 300])

@@ -5,8 +5,9 @@ import json
 import pytest
 from django.utils import timezone
 
+from linmatrix.limits import DEFAULTS
 from linmatrix.protocol import completion
-from rooms.findings import MAX_FINDINGS, record
+from rooms.findings import record
 from rooms.history import insert_history
 from rooms.models import Event, Finding, Gap, Room
 from rooms.participant import append_pdus, begin_stay
@@ -188,6 +189,6 @@ def test_an_event_is_not_passed_over_together_with_what_is_missing_before_it(roo
 
 def test_only_so_many_events_of_a_room_are_passed_over(room):
     stored = Room.objects.get()
-    for number in range(MAX_FINDINGS + 1):
+    for number in range(DEFAULTS.findings_per_room + 1):
         record(stored, Finding.Kind.INVALID, f"${number}", "it is none")
-    assert Finding.objects.filter(kind="invalid").count() == MAX_FINDINGS
+    assert Finding.objects.filter(kind="invalid").count() == DEFAULTS.findings_per_room

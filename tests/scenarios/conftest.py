@@ -5,6 +5,7 @@ a test waits for it. Each test makes rooms and participants of its own.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from linmatrix.stack.certificates import Authority
 from linmatrix.stack.driver import Driver
 from linmatrix.stack.ports import free_port
-from linmatrix.stack.server import Server
+from linmatrix.stack.server import PROCESSES, Server
+from tests.scenarios.faults import Sender, Story
 from tests.scenarios.participants import Participant, participants
 
 WEB_PROCESSES = 4
@@ -23,7 +25,10 @@ WORKER_THREADS = 8
 # Peers keep connections open, which granian waits for when it stops.
 STOP_SECONDS = 2
 
+EVERY_PART = ("postgres", "valkey", *PROCESSES)
+
 MakeParticipants = Callable[..., list[Participant]]
+MakeSenders = Callable[..., list[Sender]]
 
 
 def make_server(label: str, folder: Path, authority: Authority, *, web_workers: int = 1) -> Server:
@@ -57,6 +62,47 @@ def console(hub: Server) -> Iterator[Driver]:
     """Acts on the hub."""
     with Driver(hub) as driver:
         yield driver
+
+
+@pytest.fixture(scope="session")
+def pair(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Two servers for the scenarios that break them, each with all that belongs to it."""
+    servers = [make_server(label, tmp_path_factory.mktemp(label), authority) for label in ("north", "south")]
+    with ThreadPoolExecutor() as pool, ExitStack() as running:
+        for server in servers:
+            running.callback(server.stop)
+        list(pool.map(Server.start, servers))
+        yield servers[0], servers[1]
+
+
+@pytest.fixture(scope="session")
+def at_pair(pair: tuple[Server, Server]) -> Iterator[tuple[Driver, Driver]]:
+    """Acts on the two."""
+    with Driver(pair[0]) as first, Driver(pair[1]) as second:
+        yield first, second
+
+
+@pytest.fixture
+def story(pair: tuple[Server, Server], at_pair: tuple[Driver, Driver]) -> Iterator[Story]:
+    """A room of the first of the pair with a user of the second in it. Whatever happens there, all runs afterwards."""
+    told = Story(*pair, at_hub=at_pair[0], at_participant=at_pair[1])
+    told.at_participant.run("join", told.room_id, "alice")
+    told.agree()
+    yield told
+    for server in pair:
+        for part in EVERY_PART:
+            server.resume(part)
+            server.start_part(part)
+
+
+@pytest.fixture
+def make_senders(story: Story, make_participants: MakeParticipants) -> MakeSenders:
+    """Makes peers in the story's room that send as they should."""
+
+    def make(*labels: str) -> list[Sender]:
+        return [Sender(story, peer) for peer in make_participants(*labels)]
+
+    return make
 
 
 @pytest.fixture

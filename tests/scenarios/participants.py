@@ -17,6 +17,7 @@ from federation.client import Answer, FederationClient
 from linmatrix.protocol import canonical_json, completion
 from linmatrix.protocol.encoding import encode_base64
 from linmatrix.protocol.events import Lpdu
+from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
 from linmatrix.protocol.signing import SigningKey, sign_object
 from linmatrix.stack.certificates import Authority
 from linmatrix.transport.http import HttpClient
@@ -98,6 +99,12 @@ class Participant:
         )
         target = paths.send_join(lpdu.lpdu_id).stable
         return self.client.request(hub, "POST", target, content=lpdu.event, timeout=ANSWER_SECONDS)
+
+    def invite(self, hub: str, lpdu: Lpdu) -> Answer:
+        """Have a room's hub invite somebody whose server is not in the room."""
+        content = {"event": lpdu.event, "room_version": UNSTABLE_PREFIX}
+        target = paths.invite(lpdu.lpdu_id).stable
+        return self.client.request(hub, "POST", target, content=content, timeout=ANSWER_SECONDS)
 
     def send(self, hub: str, lpdus: Sequence[Lpdu], *, txn_id: str, stable: bool = True) -> Answer:
         """Send a transaction."""

@@ -86,3 +86,20 @@ def test_losing_every_message_to_the_workers_loses_no_event(hub, console, room, 
     console.run("send", room, CREATOR, "unheard")
     hub.start_part("valkey")
     eventually(lambda: bodies(participant.transactions) == ["unheard"], "the message arrived")
+
+
+def test_a_worker_that_is_sending_when_redis_dies_goes_on_when_it_is_back(hub, console, room, participant):
+    """It has not told Redis yet that it took the message, which is nothing worth dying for."""
+    log = hub.log("worker")
+    before = log.stat().st_size
+    held = HeldBack(participant, "one")
+    console.run("send", room, CREATOR, "one")
+    assert held.arrived.wait(SECONDS)
+    hub.kill("valkey")
+    eventually(lambda: b"Connection to broker lost" in log.read_bytes()[before:], "the worker has noticed")
+    hub.start_part("valkey")
+    held.let_go.set()
+    console.run("send", room, CREATOR, "two")
+    eventually(lambda: "two" in bodies(participant.deliveries), "what was sent afterwards arrived", seconds=30)
+    eventually(lambda: b"Connected to redis" in log.read_bytes()[before:], "the worker is connected again", seconds=30)
+    hub.check()

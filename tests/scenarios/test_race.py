@@ -1,15 +1,22 @@
-"""Many servers write into one room at the same time, through several web processes: one valid line comes of it.
+"""Many servers write at the same time, through any number of web processes and workers: each room has one valid line.
 
-Eight participants send 25 transactions each into one room, while two other rooms are kept busy and the hub's own user
-talks in all three. Of every fifth transaction an impatient twin is sent beside it. The claims are then about what the
-hub has stored and what the participants have received.
+Eight participants send 25 transactions each into one hot room, each with an event for another room as well, while
+bystanders write into those and the hub's own user talks in all. Of every fifth transaction an impatient twin is sent
+beside it. The claims are then about what the hub has stored and what the participants have received.
+
+The numbers of processes are those of `SHAPES`; with LINMATRIX_RACE=all those of `ALL_SHAPES`, with more rooms:
+
+    LINMATRIX_RACE=all make test ARGS="tests/scenarios/test_race.py"
 """
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from threading import Barrier
 
 import psutil
@@ -20,12 +27,31 @@ from linmatrix.protocol.signing import KnownKeys
 from linmatrix.stack.driver import Driver
 from linmatrix.stack.server import Server
 from tests.scenarios import records
+from tests.scenarios.conftest import WEB_PROCESSES, WORKER_THREADS, make_server
 from tests.scenarios.participants import ANSWER_SECONDS, Participant, participants
 from tests.scenarios.waiting import eventually
+from tests.scenarios.workers import one_more_worker
 from tests.support.verification import published_keys, state_after, verify_line, verify_request
 
+
+@dataclass(frozen=True)
+class Shape:
+    """How many processes a hub has."""
+
+    web: int
+    workers: int
+
+    def __str__(self) -> str:
+        return f"{self.web}-web-{self.workers}-workers"
+
+
+ALL_SHAPES = [Shape(1, 1), Shape(1, 4), Shape(2, 2), Shape(4, 1), Shape(4, 2), Shape(4, 4)]
+EVERYTHING = os.environ.get("LINMATRIX_RACE") == "all"
+SHAPES = ALL_SHAPES if EVERYTHING else [Shape(WEB_PROCESSES, 2)]
+
+OTHER_ROOMS = 12 if EVERYTHING else 2
 RACERS = [f"racer{number}" for number in range(1, 9)]
-BYSTANDERS = ["bystander1", "bystander2"]
+BYSTANDERS = [f"bystander{number}" for number in range(1, OTHER_ROOMS + 1)]
 TRANSACTIONS = 25
 TWIN_EVERY = 5
 OWN_MESSAGES = 25
@@ -37,6 +63,8 @@ class Race:
     """What was done, for the tests to look at what became of it."""
 
     hub: Server
+    shape: Shape
+    worker_logs: Sequence[Path]
     members: Mapping[str, Sequence[Participant]]
     """Who is in which room. The first one is where everybody wrote."""
     sent: Mapping[str, Sequence[Lpdu]]
@@ -48,23 +76,37 @@ class Race:
         return list({member.name: member for members in self.members.values() for member in members}.values())
 
 
-@pytest.fixture(scope="module")
-def race(hub, console, authority, tmp_path_factory):
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
+def race(request, authority, tmp_path_factory):
     """The race, run once for all that is claimed about it."""
-    folder = tmp_path_factory.mktemp("racers")
-    with participants(*RACERS, *BYSTANDERS, authority=authority, folder=folder, trusted=authority) as everybody:
+    shape, folder = request.param, tmp_path_factory.mktemp("race")
+    with ExitStack() as stack:
+        if shape.web == WEB_PROCESSES:
+            hub = request.getfixturevalue("hub")
+        else:
+            hub = stack.enter_context(make_server("racecourse", folder / "hub", authority, web_workers=shape.web))
+        logs = [folder / f"worker{number}.log" for number in range(1, shape.workers)]
+        for log in logs:
+            stack.enter_context(one_more_worker(hub, threads=WORKER_THREADS, log=log))
+        console = stack.enter_context(Driver(hub))
+        everybody = stack.enter_context(
+            participants(*RACERS, *BYSTANDERS, authority=authority, folder=folder, trusted=authority)
+        )
+        for log in logs:
+            eventually(lambda log=log: "ready." in log.read_text(), "all workers run")
         racers, bystanders = everybody[: len(RACERS)], everybody[len(RACERS) :]
-        rooms = [console.run("create_room", "--creator", CREATOR, "--join-rule", "public")[0] for _ in range(3)]
-        half = len(racers) // 2
-        members = {
-            rooms[0]: racers,
-            rooms[1]: [bystanders[0], *racers[:half]],
-            rooms[2]: [bystanders[1], *racers[half:]],
-        }
+        hot, *others = (
+            console.run("create_room", "--creator", CREATOR, "--join-rule", "public")[0] for _ in range(1 + OTHER_ROOMS)
+        )
+        members = {hot: list(racers), **{room_id: [bystanders[index]] for index, room_id in enumerate(others)}}
+        targets = {racer: [hot, others[index % OTHER_ROOMS]] for index, racer in enumerate(racers)}
+        for racer, (_, other) in targets.items():
+            members[other].append(racer)
         _join_all(hub, members)
-        sent = _run(hub, console, {**dict.fromkeys(racers, rooms[0]), **dict(zip(bystanders, rooms[1:], strict=True))})
+        targets |= {bystander: [room_id] for bystander, room_id in zip(bystanders, others, strict=True)}
+        sent = _run(hub, console, targets)
         eventually(lambda: not records.waiting(hub), "everything was delivered")
-        yield Race(hub, members, sent, _keys(hub, everybody))
+        yield Race(hub, shape, [hub.log("worker"), *logs], members, sent, _keys(hub, everybody))
 
 
 def _join_all(hub: Server, members: Mapping[str, Sequence[Participant]]) -> None:
@@ -75,39 +117,45 @@ def _join_all(hub: Server, members: Mapping[str, Sequence[Participant]]) -> None
             assert answer.status == 200, answer
 
 
-def _run(hub: Server, console: Driver, targets: Mapping[Participant, str]) -> dict[str, list[Lpdu]]:
-    """Have everybody write at once; what went into each room."""
+def _run(hub: Server, console: Driver, targets: Mapping[Participant, Sequence[str]]) -> dict[str, list[Lpdu]]:
+    """Have everybody write at once, an event for each of their rooms in a transaction; what went into each room."""
     prepared = {
         sender: [
-            sender.lpdu(hub.server_name, room_id, type="m.room.message", content={"body": f"{sender.name} {number}"})
+            [_message(hub, sender, room_id, f"{sender.name} {number}") for room_id in room_ids]
             for number in range(TRANSACTIONS)
         ]
-        for sender, room_id in targets.items()
+        for sender, room_ids in targets.items()
     }
     start = Barrier(len(targets) + 1)
+    rooms = list(dict.fromkeys(room_id for room_ids in targets.values() for room_id in room_ids))
     with ThreadPoolExecutor(len(targets)) as pool:
-        running = [pool.submit(_write, hub, sender, lpdus, start) for sender, lpdus in prepared.items()]
-        rooms = list(dict.fromkeys(targets.values()))
+        running = [pool.submit(_write, hub, sender, batches, start) for sender, batches in prepared.items()]
         start.wait()
         for number in range(OWN_MESSAGES):
             console.run("send", rooms[number % len(rooms)], CREATOR, f"{CREATOR} {number}")
         for done in running:
             done.result()
     sent: dict[str, list[Lpdu]] = {room_id: [] for room_id in rooms}
-    for sender, room_id in targets.items():
-        sent[room_id] += prepared[sender]
+    for batches in prepared.values():
+        for batch in batches:
+            for lpdu in batch:
+                sent[lpdu.event["room_id"]].append(lpdu)
     return sent
 
 
-def _write(hub: Server, sender: Participant, lpdus: Sequence[Lpdu], start: Barrier) -> None:
+def _message(hub: Server, sender: Participant, room_id: str, text: str) -> Lpdu:
+    return sender.lpdu(hub.server_name, room_id, type="m.room.message", content={"body": text})
+
+
+def _write(hub: Server, sender: Participant, batches: Sequence[Sequence[Lpdu]], start: Barrier) -> None:
     """Send one transaction after the other, as the draft wants it; every fifth one twice at the same time."""
     stable = sender.name[: sender.name.index(".")][-1] in "2468"  # some use one path, some the other
     start.wait()
     with ThreadPoolExecutor(2) as pool:
-        for number, lpdu in enumerate(lpdus):
+        for number, lpdus in enumerate(batches):
             twins = 2 if number % TWIN_EVERY == 0 else 1
             attempts = [
-                pool.submit(sender.send, hub.server_name, [lpdu], txn_id=f"{number}", stable=stable)
+                pool.submit(sender.send, hub.server_name, lpdus, txn_id=f"{number}", stable=stable)
                 for _ in range(twins)
             ]
             for attempt in attempts:
@@ -123,13 +171,16 @@ def _keys(hub: Server, everybody: Sequence[Participant]) -> KnownKeys:
     return {key_id: keys for answer in answers for key_id, keys in answer.items()}
 
 
-def test_the_hub_runs_four_web_processes(race):
+def test_the_hub_runs_as_many_processes_as_it_is_said_to_and_all_workers_deliver(race):
     (web,) = (
         process
         for process in psutil.Process().children()
         if "granian" in process.cmdline() and str(race.hub.port) in process.cmdline()
     )
-    assert len(web.children()) == 4
+    assert len(web.children()) == race.shape.web
+    assert len(race.worker_logs) == race.shape.workers
+    for log in race.worker_logs:
+        assert "Task federation.tasks.deliver" in log.read_text(), log
 
 
 def test_each_room_has_one_line_without_gaps(race):

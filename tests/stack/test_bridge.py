@@ -4,19 +4,14 @@ import io
 import json
 import socket
 import ssl
-import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pycurl
 import pytest
 
-from linmatrix.bridge import MAX_BODY_BYTES, MAX_TRANSACTION_BYTES
-from linmatrix.stack import commands
-from linmatrix.stack.certificates import Authority
-from linmatrix.stack.ports import free_port
-from linmatrix.stack.processes import Deadline, Process
-from linmatrix.stack.readiness import answers
+from linmatrix.limits import DEFAULTS
+from tests.stack.granian import Web, serving
 
 HTTP_1, HTTP_2 = pycurl.CURL_HTTP_VERSION_1_1, pycurl.CURL_HTTP_VERSION_2TLS
 TRANSACTION = "/_matrix/linearized/unstable/send/abc"
@@ -32,13 +27,6 @@ TARGETS = [
 ]
 
 
-class Web(NamedTuple):
-    """A granian that serves tests.stack.echo, and whom its certificate is signed by."""
-
-    port: int
-    authority: Authority
-
-
 class Answer(NamedTuple):
     status: int
     body: Any
@@ -46,21 +34,8 @@ class Answer(NamedTuple):
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    folder = tmp_path_factory.mktemp("web")
-    authority = Authority(folder / "ca")
-    files = authority.issue(["localhost"], folder=folder)
-    port = free_port()
-    command = commands.web(
-        host="127.0.0.1", port=port, workers=1, certificate=files.certificate, key=files.key, static=folder
-    )
-    process = Process("web", [sys.executable, *command[:-1], "tests.stack.echo:application"], log=folder / "web.log")
-    process.start()
-    deadline = Deadline(60)
-    while not answers("127.0.0.1", port, authority=authority):
-        process.require_alive()
-        assert deadline.pause(), process.last_lines()
-    yield Web(port, authority)
-    process.stop()
+    with serving(tmp_path_factory.mktemp("web")) as server:
+        yield server
 
 
 def request(
@@ -117,7 +92,7 @@ def test_repeated_authorization_headers_are_one_list(web: Web) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "limit"), [(TRANSACTION, MAX_TRANSACTION_BYTES), ("/_matrix/other", MAX_BODY_BYTES)]
+    ("target", "limit"), [(TRANSACTION, DEFAULTS.send_body_bytes), ("/_matrix/other", DEFAULTS.body_bytes)]
 )
 def test_a_body_of_the_largest_size_is_taken_and_one_byte_more_refused(web: Web, target: str, limit: int) -> None:
     taken = request(web, target, body=b"x" * limit)
@@ -128,14 +103,10 @@ def test_a_body_of_the_largest_size_is_taken_and_one_byte_more_refused(web: Web,
 
 def test_an_endless_body_is_refused_before_its_end(web: Web) -> None:
     """In chunks, without a length, over HTTP/1.1: the answer comes while the client would go on sending."""
-    context = ssl.create_default_context(cafile=str(web.authority.certificate_file))
-    with (
-        socket.create_connection(("127.0.0.1", web.port), timeout=30) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as connection,
-    ):
+    with web.connect() as connection:
         connection.sendall(b"PUT /_matrix/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-        for _ in range(MAX_BODY_BYTES // 0x10000):
+        for _ in range(DEFAULTS.body_bytes // 0x10000):
             connection.sendall(chunk)
         # As much as is allowed. The server may hang up from the next byte on, so nothing is sent after it.
         connection.sendall(b"1\r\nx\r\n")

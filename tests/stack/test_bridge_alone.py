@@ -5,7 +5,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from linmatrix.bridge import Bridge, Message
+from linmatrix.bridge import SMALL_BODY_BYTES, Bridge, Message
+from linmatrix.limits import Limits
 from tests.stack.echo import echo
 
 SCOPE: dict[str, Any] = {
@@ -54,13 +55,16 @@ def test_a_body_in_parts_is_put_together() -> None:
 
 
 def test_a_body_that_does_not_end_in_time_is_refused() -> None:
-    start, body = call(Bridge(echo, threads=1, body_timeout=0.01), never)
+    start, body = call(Bridge(echo, threads=1, limits=Limits(body_seconds=0.01)), never)
     assert start["status"] == 408
     assert json.loads(body["body"])["errcode"] == "M_UNKNOWN"
 
 
-def test_a_client_that_goes_away_is_not_answered() -> None:
-    assert call(Bridge(echo, threads=1), receiving(part(b"12", more=True), {"type": "http.disconnect"})) == []
+def test_a_body_that_breaks_off_is_refused() -> None:
+    """By a client that went away, which does not hear it, or by chunks that make no sense."""
+    start, body = call(Bridge(echo, threads=1), receiving(part(b"12", more=True), {"type": "http.disconnect"}))
+    assert start["status"] == 400
+    assert json.loads(body["body"])["errcode"] == "M_UNKNOWN"
 
 
 def test_a_length_over_the_limit_is_refused_unread() -> None:
@@ -69,13 +73,46 @@ def test_a_length_over_the_limit_is_refused_unread() -> None:
 
 
 def test_all_bodies_together_have_a_bound_and_give_back_what_they_took() -> None:
-    bridge = Bridge(echo, threads=1, max_buffered=100)
+    bridge = Bridge(echo, threads=1, limits=Limits(buffered_bytes=100))
     for _ in range(3):
         assert call(bridge, receiving(part(b"x" * 100, more=False)))[0]["status"] == 200
     start, body = call(bridge, receiving(part(b"x" * 101, more=False)))
     assert start["status"] == 503
     assert json.loads(body["body"])["errcode"] == "M_LIMIT_EXCEEDED"
     assert call(bridge, receiving(part(b"x" * 100, more=False)))[0]["status"] == 200
+
+
+def test_large_bodies_that_are_sent_slowly_leave_room_for_small_ones() -> None:
+    """The bound is full with them: another large one is refused, a small one is served."""
+    bridge = Bridge(echo, threads=1, limits=Limits(buffered_bytes=8 * SMALL_BODY_BYTES))
+    large = b"x" * (2 * SMALL_BODY_BYTES)
+
+    async def slowly() -> Message:
+        held.append(None)
+        return part(large, more=True) if len(held) <= 3 else await never()
+
+    async def discard(message: Message) -> None:
+        return
+
+    async def answer_to(body: bytes) -> int:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await bridge(SCOPE, receiving(part(body, more=False)), send)
+        return int(sent[0]["status"])
+
+    async def scenario() -> tuple[int, int]:
+        slow = asyncio.create_task(bridge(SCOPE, slowly, discard))
+        while len(held) <= 3:
+            await asyncio.sleep(0)
+        statuses = await answer_to(large), await answer_to(b"x" * SMALL_BODY_BYTES)
+        slow.cancel()
+        return statuses
+
+    held: list[None] = []
+    assert asyncio.run(scenario()) == (503, 200)
 
 
 def test_a_query_of_any_bytes_is_carried() -> None:

@@ -93,6 +93,13 @@ def test_every_setting_that_must_be_set_is_in_the_example(services: dict[str, An
         assert f"${{{name}:" in (PROJECT / "docker-compose.yml").read_text()
 
 
+@pytest.mark.parametrize("name", ["LINMATRIX_LIMITS", "LINMATRIX_RATE_LIMITS"])
+@pytest.mark.parametrize("service", sorted(OURS))
+def test_limits_of_the_environment_file_reach_every_process(services: dict[str, Any], service: str, name: str) -> None:
+    assert services[service]["environment"][name] == f"${{{name}:-}}"
+    assert f"\n#{name}=" in (PROJECT / ".env.example").read_text()
+
+
 def test_the_image_does_not_run_as_root() -> None:
     dockerfile = (PROJECT / "Dockerfile").read_text().splitlines()
     assert "USER linmatrix" in dockerfile

@@ -122,3 +122,37 @@ signal.pause()
         assert psutil.pid_exists(pid)
         parent.send_signal(signal.SIGKILL)
     wait_until_gone(pid)
+
+
+# Says goodbye when it is asked to stop.
+POLITE = f"""
+import signal, sys
+def leave(number, frame):
+    print("goodbye", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, leave)
+{WAIT}
+"""
+
+
+def test_it_does_nothing_while_paused_and_goes_on_after_that(tmp_path: Path) -> None:
+    process = python(tmp_path, POLITE)
+    process.start()
+    wait_until_ready(process)
+    process.pause()
+    deadline = Deadline(30)
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        assert deadline.pause()
+    process.resume()
+    while psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
+        assert deadline.pause()
+    process.kill()
+
+
+def test_it_hears_that_it_is_to_stop_though_it_is_paused(tmp_path: Path) -> None:
+    process = python(tmp_path, POLITE)
+    process.start()
+    wait_until_ready(process)
+    process.pause()
+    process.stop()
+    assert "goodbye" in process.last_lines()

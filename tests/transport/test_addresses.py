@@ -2,7 +2,7 @@
 
 import pytest
 
-from linmatrix.transport.addresses import alternate_families, refusal
+from linmatrix.transport.addresses import alternate_families, parse_private_networks, refusal
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "100.63.255.255", "100.128.0.1", "172.32.0.1", "192.0.1.1", "223.255.255.255"]
 PUBLIC += ["2001:4860:4860::8888", "2a00:1450:4001::1", "2620:fe::fe", "2001:200::1", "3ffe::1"]
@@ -81,8 +81,41 @@ def test_private_addresses_need_the_setting(address: str, reason: str) -> None:
     assert refusal(address, allow_private=True) is None
 
 
+@pytest.mark.parametrize(("text", "allowed"), [("1", True), ("yes", True), ("0", False), ("", False), ("off", False)])
+def test_private_addresses_are_allowed_or_not(text: str, allowed: bool) -> None:
+    assert parse_private_networks(text) is allowed
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("10.1.0.1", True),
+        ("10.1.255.255", True),
+        ("10.2.0.1", False),
+        ("127.0.0.1", False),
+        ("fd00:1::1", True),
+        ("fd00:2::1", False),
+        ("::1", False),
+        ("8.8.8.8", True),
+        ("2a00::1", True),
+    ],
+)
+def test_private_networks_may_be_allowed_one_by_one(address: str, allowed: bool) -> None:
+    networks = parse_private_networks("10.1.0.0/16, fd00:1::/32")
+    assert (refusal(address, allow_private=networks) is None) is allowed
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["maybe", "10.1.0.1/16", "8.8.8.0/24", "0.0.0.0/0", "::/0", "169.254.0.0/16", "64:ff9b::/96", "10.0.0.0/8,x"],
+)
+def test_what_is_no_private_network_cannot_be_allowed(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no network like|no part of a private network"):
+        parse_private_networks(text)
+
+
 @pytest.mark.parametrize(("address", "reason"), UNUSABLE.items())
-@pytest.mark.parametrize("allow_private", [False, True])
+@pytest.mark.parametrize("allow_private", [False, True, parse_private_networks("10.0.0.0/8")])
 def test_special_addresses_may_never_be_used(address: str, reason: str, allow_private: bool) -> None:
     assert refusal(address, allow_private=allow_private) == reason
 

@@ -2,11 +2,9 @@
 
 import subprocess
 import sys
-import threading
 
 import trustme
 
-from linmatrix.transport.http import HttpClient
 from tests.transport.peers import ScriptedPeer, answer, server_context
 
 FORKING = """
@@ -55,21 +53,4 @@ def test_a_forked_child_uses_its_own_connection_and_leaves_those_of_its_parent(
         )
     assert (result.returncode, result.stderr) == (0, "")
     assert len(peer.requests) == 5
-    assert peer.connections == 3, "one for each thread of the parent and one for the child"
-
-
-def test_threads_do_not_share_connections(client: HttpClient, hub_certificate: trustme.LeafCert) -> None:
-    with ScriptedPeer(server_context(hub_certificate), answer()) as peer:
-
-        def ask_twice() -> None:
-            for _ in range(2):
-                client.request(
-                    f"hub.example.org:{peer.port}", "GET", "/", headers={}, timeout=20, max_response_bytes=100
-                )
-
-        threads = [threading.Thread(target=ask_twice) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert (len(peer.requests), peer.connections) == (8, 4)
+    assert peer.connections == 2, "one for all threads of the parent, which ask in turn, and one for the child"

@@ -8,8 +8,8 @@ import time
 import pytest
 import trustme
 
+from linmatrix.limits import DEFAULTS
 from linmatrix.transport.errors import NotConnected, ResponseTooLarge, TransportError, Unreachable
-from linmatrix.transport.exchange import MAX_HEADER_BYTES
 from linmatrix.transport.http import HttpClient, Response
 from tests.transport.conftest import MakeClient
 from tests.transport.peers import Script, ScriptedPeer, answer, server_context
@@ -76,8 +76,8 @@ def test_an_endless_body_is_cut_off(
 @pytest.mark.parametrize(
     "script",
     [
-        answer("200 OK", b"{}", "X-Long: " + "x" * MAX_HEADER_BYTES),
-        answer("200 OK", b"{}", *(f"X-{number}: {'x' * 100}" for number in range(MAX_HEADER_BYTES // 100))),
+        answer("200 OK", b"{}", "X-Long: " + "x" * DEFAULTS.answer_header_bytes),
+        answer("200 OK", b"{}", *(f"X-{number}: {'x' * 100}" for number in range(DEFAULTS.answer_header_bytes // 100))),
         send_for_ever(b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),
     ],
     ids=["one-long", "many", "endless-interim"],

@@ -2,8 +2,9 @@
 
 import pytest
 
+from linmatrix.limits import DEFAULTS
 from linmatrix.transport.errors import NotConnected, Unreachable
-from linmatrix.transport.hosts import FAILURE_TTL, HURRIED_SECONDS, MAX_ADDRESSES, MAX_TTL, MIN_TTL
+from linmatrix.transport.hosts import FAILURE_TTL, HURRIED_SECONDS, MAX_TTL, MIN_TTL
 from linmatrix.transport.lookup import Answer
 from linmatrix.transport.resolve import Resolver
 from linmatrix.transport.target import Endpoint, Target
@@ -93,7 +94,7 @@ def test_of_a_mixed_answer_only_the_usable_addresses_are_kept() -> None:
 
 def test_addresses_are_capped() -> None:
     target = resolver(FakeDns(*(f"8.8.8.{n}" for n in range(100)))).resolve("hub.example.org")
-    assert len(target.endpoints) == MAX_ADDRESSES
+    assert len(target.endpoints) == DEFAULTS.addresses_per_host
 
 
 def test_an_answer_is_remembered_for_its_ttl() -> None:

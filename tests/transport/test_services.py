@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from linmatrix.limits import DEFAULTS
 from linmatrix.transport.errors import NotConnected
 from linmatrix.transport.hosts import FAILURE_TTL, MAX_TTL, MIN_TTL, Hosts
 from linmatrix.transport.lookup import ServiceAnswer, ServiceLookup
-from linmatrix.transport.services import MAX_ADDRESSES_PER_TARGET, MAX_SERVICE_TARGETS, NOT_FOUND_TTL, Services
+from linmatrix.transport.services import NOT_FOUND_TTL, Services
 from linmatrix.transport.target import Endpoint
 from tests.support.name_server import NameServer, addresses, services
 from tests.transport.clock import Clock
@@ -70,8 +71,8 @@ def test_no_more_targets_are_looked_up_than_are_tried(dns: NameServer) -> None:
     for name in names:
         dns.zone |= addresses(name, "8.8.8.8")
     found = ask(dns)
-    assert found == (Endpoint("8.8.8.8", 1),) * MAX_SERVICE_TARGETS
-    assert dns.asked_for("A") == [f"{name}." for name in names[:MAX_SERVICE_TARGETS]]
+    assert found == (Endpoint("8.8.8.8", 1),) * DEFAULTS.service_targets
+    assert dns.asked_for("A") == [f"{name}." for name in names[: DEFAULTS.service_targets]]
 
 
 def test_a_target_gives_one_address_of_each_family(dns: NameServer) -> None:
@@ -79,7 +80,7 @@ def test_a_target_gives_one_address_of_each_family(dns: NameServer) -> None:
     dns.zone[("many.example.", "AAAA")] = [("many.example.", 60, "AAAA", ["2a00::1", "2a00::2"])]
     found = ask(dns)
     assert found is not None
-    assert len(found) == MAX_ADDRESSES_PER_TARGET
+    assert len(found) == DEFAULTS.addresses_per_service_target
     assert [":" in endpoint.address for endpoint in found] == [False, True]
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 import pytest
 import trustme
 
-from linmatrix.transport import well_known
+from linmatrix.limits import DEFAULTS
 from linmatrix.transport.errors import Unreachable
 from linmatrix.transport.exchange import Exchange
 from linmatrix.transport.hosts import FAILURE_TTL, Hosts
@@ -22,9 +22,7 @@ from linmatrix.transport.trust import TrustStore
 from linmatrix.transport.well_known import (
     DEFAULT_TTL,
     FIRST_ERROR_TTL,
-    MAX_BODY_BYTES,
     MAX_ERROR_TTL,
-    MAX_REDIRECTS,
     MAX_TTL,
     MIN_TTL,
     WellKnown,
@@ -223,13 +221,13 @@ def chain(web: Web, length: int) -> None:
 
 
 def test_five_redirects_are_followed_and_no_sixth(web: Web, ca_file: str) -> None:
-    assert MAX_REDIRECTS == 5
-    chain(web, MAX_REDIRECTS)
+    assert DEFAULTS.well_known_redirects == 5
+    chain(web, DEFAULTS.well_known_redirects)
     assert Asking(web, ca_file)() == TO
     web.visited.clear()
-    chain(web, MAX_REDIRECTS + 1)
+    chain(web, DEFAULTS.well_known_redirects + 1)
     assert Asking(web, ca_file)() is None
-    assert len(web.visited) == MAX_REDIRECTS + 1
+    assert len(web.visited) == DEFAULTS.well_known_redirects + 1
 
 
 def test_a_loop_ends_where_it_closes(web: Web, ask: Asking) -> None:
@@ -241,8 +239,8 @@ def test_a_loop_ends_where_it_closes(web: Web, ask: Asking) -> None:
 @pytest.mark.parametrize(("over", "expected"), [(0, "a.example"), (1, None)])
 def test_fifty_kibibytes_are_read_and_no_more(web: Web, ask: Asking, over: int, expected: str | None) -> None:
     body = b'{"m.server": "a.example"}'
-    web.pages[PAGE] = answer(body=body + b" " * (MAX_BODY_BYTES - len(body) + over))
-    assert (ask(), MAX_BODY_BYTES) == (expected, 51200)
+    web.pages[PAGE] = answer(body=body + b" " * (DEFAULTS.well_known_bytes - len(body) + over))
+    assert (ask(), DEFAULTS.well_known_bytes) == (expected, 51200)
 
 
 def drip(connection: ssl.SSLSocket, _head: bytes) -> None:
@@ -297,7 +295,7 @@ def test_with_time_to_spare_ten_seconds_are_the_limit(web: Web, ca_file: str) ->
     hosts = Hosts(lambda _host, _within: Answer(("127.0.0.1",), 60.0), allow_private=True, clock=Clock())
     asking = WellKnown(hosts, Timed(exchange, web.port), clock=Clock())
     assert asking.delegated("example.org", time.monotonic() + 60) == TO
-    assert well_known.SECONDS == 10
+    assert DEFAULTS.well_known_seconds == 10
     assert 9 < given[0] <= 10
 
 
