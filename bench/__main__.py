@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import measurements, report
+from bench import isolation, measurements, report, scaling
 from bench.lab import Lab
 from bench.report import Figure
 from bench.sizes import FULL, QUICK, Sizes
@@ -18,17 +18,19 @@ from linmatrix.stack.signals import StopRequested, stop_signals
 STOPPED = 130
 STDOUT = "-"
 
-# In this order: the first two need the hub's deliveries to be through, the others leave some that nobody makes.
+# In this order: the first four need the hub's deliveries to be through, the others leave some that nobody makes.
 MEASUREMENTS: dict[str, tuple[str, Callable[[Lab, Sizes], list[Figure]]]] = {
     "echo": ("Messages and their echoes ...", measurements.measure_echo),
     "delivery": ("Ingest with deliveries ...", measurements.measure_delivery),
+    "isolation": ("Deliveries beside bad servers ...", isolation.measure),
+    "scaling": ("More processes ...", scaling.measure),
     "ingest": ("Ingest ...", measurements.measure_ingest),
     "single": ("Transactions of one LPDU ...", measurements.measure_single),
     "growth": ("Ingest into rooms that have grown ...", measurements.measure_growth),
     "reading": ("Joining and reading large rooms ...", measurements.measure_reading),
 }
 PARTS = ("floor", *MEASUREMENTS)
-SHOWN = ("floor", "ingest", "delivery", "single", "echo", "growth", "reading")
+SHOWN = ("floor", "ingest", "delivery", "single", "echo", "growth", "reading", "isolation", "scaling")
 """The order in which people read them."""
 
 

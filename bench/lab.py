@@ -10,7 +10,8 @@ import secrets
 import shutil
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +33,12 @@ from linmatrix.stack.server import PROJECT, Server
 PARTICIPANTS = 4
 """As many transactions may be in flight at the hub, one of each participant."""
 
+CROWD = {"good": 49, "hang": 100, "drip": 1}
+"""Further servers that only answer, how many of each name; `bench.answering` says how."""
+
+SEND_TIMEOUT = "10"
+"""Seconds that a server has to acknowledge a transaction: a run has to wait until those that hang are given up."""
+
 START_SECONDS = 30.0
 HOST = "127.0.0.1"
 ANSWERING = "participants"
@@ -51,6 +58,8 @@ class Lab:
         self.authority = Authority(self.folder / "tls")
         self.port = free_port()
         self.participants = [f"p{number}.localhost:{self.port}" for number in range(1, PARTICIPANTS + 1)]
+        self._spoiled = self.folder / "spoiled"
+        self._answering: Process | None = None
 
     def __enter__(self) -> "Lab":
         try:
@@ -75,6 +84,7 @@ class Lab:
             server_name=f"{name}.localhost:{free_port()}",
             authority=self.authority,
             database_url=self._database(name),
+            extra_environment={"LINMATRIX_SEND_TIMEOUT": SEND_TIMEOUT},
         )
         server.acquire()
         self._stack.callback(server.stop)
@@ -93,8 +103,11 @@ class Lab:
         return helper
 
     def start_answering(self) -> None:
-        """From now on the fake participants take what the hub sends them."""
-        names = [name.partition(":")[0] for name in self.participants]
+        """From now on the fake participants and the crowd take what the hub sends them."""
+        if self._answering is not None:
+            return
+        crowd = [name for kind in CROWD for name in self.named(kind)]
+        names = [name.partition(":")[0] for name in [*self.participants, *crowd]]
         files = self.authority.issue(names, folder=self.folder / ANSWERING)
         arguments = commands.web(
             host=HOST, port=self.port, workers=1, certificate=files.certificate, key=files.key, static=self.folder
@@ -103,16 +116,30 @@ class Lab:
             ANSWERING,
             [sys.executable, *arguments[:-1], "bench.answering:application"],
             log=self.folder / f"{ANSWERING}.log",
-            env=os.environ,
+            env={**os.environ, "LINMATRIX_BENCH_SPOILED": str(self._spoiled)},
             cwd=PROJECT,
         )
         self._stack.callback(process.stop)
         process.start()
+        self._answering = process
         deadline = Deadline(START_SECONDS)
         while not answers(HOST, self.port, authority=self.authority):
             process.require_alive()
             if not deadline.pause():
                 raise StackError(f"the participants do not answer:\n{process.last_lines()}")
+
+    def named(self, kind: str) -> list[str]:
+        """The servers of the crowd of that kind."""
+        return [f"{kind}{number}.localhost:{self.port}" for number in range(1, CROWD[kind] + 1)]
+
+    @contextmanager
+    def spoiled(self) -> Iterator[None]:
+        """Have those of the crowd that can misbehave do it until the block ends."""
+        self._spoiled.touch()
+        try:
+            yield
+        finally:
+            self._spoiled.unlink()
 
     def new_room(self, names: list[str] | None = None, *, users: int = 1) -> str:
         """A new room on the hub with the participants in it, or with these servers' users; its id."""
@@ -120,14 +147,47 @@ class Lab:
         room_id: str = self.inside.call("bench.inside.hosting:new_room", names=names, users=users)
         return room_id
 
+    def set_web_processes(self, count: int) -> None:
+        """Have the hub run so many web processes from now on."""
+        self.hub.stop_part("web")
+        self.hub.web_workers = count
+        self.hub.start_part("web")
+
+    @contextmanager
+    def workers(self, count: int) -> Iterator[None]:
+        """Have the hub run so many workers until the block ends."""
+        more = [
+            Process(
+                f"worker{number}",
+                [sys.executable, *commands.worker(), "--hostname", f"worker{number}@{self.hub.hostname}"],
+                log=self.folder / f"worker{number}.log",
+                env=self.hub.environment(),
+                cwd=PROJECT,
+            )
+            for number in range(2, count + 1)
+        ]
+        with ExitStack() as running:
+            running.callback(self.hub.stop_part, "worker")
+            self.hub.start_part("worker")
+            for process in more:
+                running.callback(process.stop)
+                process.start()
+            yield
+
     def send(
-        self, room_id: str, *, transactions: int, lpdus: int, participants: int = PARTICIPANTS, warm_up: int = 1
+        self,
+        room: str | list[str],
+        *,
+        transactions: int,
+        lpdus: int,
+        participants: int = PARTICIPANTS,
+        warm_up: int = 1,
     ) -> dict[str, Any]:
-        """Have participants send (`bench.sender.run`)."""
+        """Have participants send into one room, or each into another (`bench.sender.run`)."""
         result: dict[str, Any] = self.sender.call(
             "bench.sender:run",
             hub=self.hub.server_name,
-            room_id=room_id,
+            rooms=[room] * participants if isinstance(room, str) else room,
             participants=self.participants[:participants],
             transactions=transactions,
             lpdus=lpdus,

@@ -88,9 +88,9 @@ def measure_delivery(lab: Lab, sizes: Sizes) -> list[Figure]:
     lab.hub.start_part("beat")
     room_id = lab.new_room()
     transactions = _enough(lab, room_id, sizes.delivery_seconds)
-    _drain(lab)
+    settled(lab)
     measured = lab.send(room_id, transactions=transactions, lpdus=TRANSACTION, warm_up=0)
-    _drain(lab)
+    settled(lab)
     seconds = time.monotonic() - measured["begun"]
     lab.hub.stop_part("beat")
     lab.hub.stop_part("worker")
@@ -101,8 +101,8 @@ def measure_delivery(lab: Lab, sizes: Sizes) -> list[Figure]:
     ]
 
 
-def _drain(lab: Lab) -> None:
-    """Wait until every participant has everything."""
+def settled(lab: Lab) -> None:
+    """Return when every server has everything."""
     end = time.monotonic() + DRAIN_SECONDS
     while lab.inside.call("bench.inside.hosting:pending"):
         if time.monotonic() > end:

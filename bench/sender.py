@@ -28,16 +28,17 @@ Span = tuple[float, float]
 
 
 def run(
-    *, hub: str, room_id: str, participants: list[str], transactions: int, lpdus: int, warm_up: int, ca_file: str
+    *, hub: str, rooms: list[str], participants: list[str], transactions: int, lpdus: int, warm_up: int, ca_file: str
 ) -> dict[str, Any]:
-    """Send transactions of `lpdus` new messages each, from all participants at once, after `warm_up` of them each.
+    """Send transactions of `lpdus` new messages each, from all participants at once, after `warm_up` of them each;
+    `rooms` says into which room each of the participants.
 
     The clock stops when the first participant has no more to send: until then all were busy. Gives what was
     answered by then, and each answer's latency. RuntimeError unless every message is taken.
     """
     prepared = [
         Participant(name).transactions(room_id, hub=hub, count=warm_up + transactions, lpdus=lpdus)
-        for name in participants
+        for name, room_id in zip(participants, rooms, strict=True)
     ]
     start = Barrier(len(participants))
 

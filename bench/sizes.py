@@ -23,6 +23,13 @@ class Sizes:
     reads: int
     """Joins into the crowded room, and pages of the long one."""
     profile_transactions: int
+    isolation_rounds: int
+    isolation_messages: int
+    isolation_singles: int
+    """Messages sent one at a time in a round."""
+    scaling_rounds: int
+    scaling_transactions: int
+    """Of each participant, in a round."""
 
 
 FULL = Sizes(
@@ -39,6 +46,11 @@ FULL = Sizes(
     round_transactions=12,
     reads=9,
     profile_transactions=100,
+    isolation_rounds=3,
+    isolation_messages=500,
+    isolation_singles=10,
+    scaling_rounds=3,
+    scaling_transactions=40,
 )
 
 QUICK = Sizes(
@@ -55,4 +67,9 @@ QUICK = Sizes(
     round_transactions=8,
     reads=3,
     profile_transactions=40,
+    isolation_rounds=1,
+    isolation_messages=200,
+    isolation_singles=5,
+    scaling_rounds=1,
+    scaling_transactions=15,
 )

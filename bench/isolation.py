@@ -1,0 +1,93 @@
+"""What bad servers cost good ones: how soon 49 servers have a room's messages, alone and beside servers that hang.
+
+In the rooms are 49 servers that always do well, and others that keep the hub waiting while the lab spoils them: one
+that says nothing, one that says a byte a second, a hundred that say nothing. Rounds of a well room and a spoiled one
+take turns, and each is compared with the one before it; the median counts. A real worker delivers.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+from bench.lab import Lab
+from bench.measurements import settled
+from bench.report import Figure
+from bench.sizes import Sizes
+from linmatrix.stack.errors import StackError
+
+BAR = 0.95
+SETTLE_SECONDS = 300.0
+POLL_SECONDS = 0.1
+
+Round = tuple[float, float]
+"""Seconds until all 49 had many messages, and the median until they had one."""
+
+
+def measure(lab: Lab, sizes: Sizes) -> list[Figure]:
+    """One bad server among fifty, and then more than a worker has threads."""
+    good, hanging, dripping = lab.named("good"), lab.named("hang"), lab.named("drip")
+    lab.start_answering()
+    lab.inside.call("bench.inside.hosting:publish", names=[*good, *hanging, *dripping])
+    lab.hub.start_part("worker")
+    lab.hub.start_part("beat")
+    figures = []
+    for key, text, bad in [
+        ("hanging", "Beside 1 hanging server of 50", hanging[:1]),
+        ("dripping", "Beside 1 that answers a byte a second", dripping[:1]),
+        ("many_hanging", f"Beside {len(hanging)} hanging servers", hanging),
+    ]:
+        well, spoiled = _compare(lab, sizes, good=good, bad=bad)
+        figures += _figures(key, text, well, spoiled)
+    lab.hub.stop_part("beat")
+    lab.hub.stop_part("worker")
+    return figures
+
+
+def _compare(lab: Lab, sizes: Sizes, *, good: Sequence[str], bad: Sequence[str]) -> tuple[list[Round], list[Round]]:
+    """Rounds of the same room with everybody well, and with the bad ones bad."""
+    room_id = lab.new_room([*good, *bad])
+    # Of many, none is in the room that theirs is compared with: it is what the good ones have without them.
+    well_room = room_id if len(bad) == 1 else lab.new_room(list(good))
+
+    def measure(room_id: str) -> Round:
+        def seconds(messages: int) -> float:
+            taken: float = lab.inside.call(
+                "bench.inside.arrivals:measure", room_id=room_id, servers=list(good), messages=messages
+            )
+            return taken
+
+        many = seconds(sizes.isolation_messages)
+        return many, statistics.median(seconds(1) for _ in range(sizes.isolation_singles))
+
+    settled(lab)
+    measure(well_room)
+    well, spoiled = [], []
+    for _ in range(sizes.isolation_rounds):
+        well.append(measure(well_room))
+        settled(lab)
+        with lab.spoiled():
+            lab.inside.call("bench.inside.arrivals:measure", room_id=room_id, servers=list(good), messages=1)
+            _wait(lambda: lab.inside.call("bench.inside.arrivals:failing") == len(bad), "they were not found out")
+            spoiled.append(measure(room_id))
+        _wait(lambda: lab.inside.call("bench.inside.arrivals:forgive") == 0, "they did not recover")
+        settled(lab)
+    return well, spoiled
+
+
+def _wait(done: Callable[[], bool], otherwise: str) -> None:
+    end = time.monotonic() + SETTLE_SECONDS
+    while not done():
+        if time.monotonic() > end:
+            raise StackError(f"{otherwise} within {SETTLE_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
+
+
+def _figures(key: str, text: str, well: Sequence[Round], spoiled: Sequence[Round]) -> list[Figure]:
+    rate = statistics.median(good / bad for (good, _), (bad, _) in zip(well, spoiled, strict=True))
+    latency = statistics.median(good / bad for (_, good), (_, bad) in zip(well, spoiled, strict=True))
+    milliseconds = statistics.median(bad for _, bad in spoiled) * 1000
+    return [
+        Figure(f"isolation_{key}_rate_ratio", f"{text}: rate, its share", rate, "ratio", at_least=BAR),
+        Figure(f"isolation_{key}_speed_ratio", "  speed of one message, its share", latency, "ratio", at_least=BAR),
+        Figure(f"isolation_{key}_ms", "  one message to 49 servers", milliseconds, "ms"),
+    ]
