@@ -30,6 +30,9 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[Lab, Sizes], list[Figure]]]] = {
     "reading": ("Joining and reading large rooms ...", measurements.measure_reading),
 }
 PARTS = ("floor", *MEASUREMENTS)
+LONG = ("isolation", "scaling")
+"""Take longer than all others together: measured when they are named."""
+
 SHOWN = ("floor", "ingest", "delivery", "single", "echo", "growth", "reading", "isolation", "scaling")
 """The order in which people read them."""
 
@@ -38,7 +41,13 @@ def main() -> int:
     """Measure and show; 0 when everything could be measured, whatever the figures are."""
     parser = argparse.ArgumentParser(prog="make bench", description="Benchmarks of a linmatrix server.")
     parser.add_argument("--quick", action="store_true", help="smaller, within a minute or so; figures vary more")
-    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)}")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        metavar="PART",
+        help=f"some of {', '.join(PARTS)}; {' and '.join(LONG)} only so",
+    )
     parser.add_argument("--profile", action="store_true", help="where a web process spends its time, and nothing else")
     parser.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="the figures as JSON, too")
     options = parser.parse_args()
@@ -51,7 +60,7 @@ def main() -> int:
                 _profile(console, sizes)
                 return 0
             begun = time.monotonic()
-            figures = _measure(console, options.only or PARTS, sizes)
+            figures = _measure(console, options.only or [part for part in PARTS if part not in LONG], sizes)
         except StopRequested:
             return STOPPED
         except StackError as error:
