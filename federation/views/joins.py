@@ -4,10 +4,11 @@ from django.conf import settings
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from federation.membership_requests import append_membership, check_membership_event, check_version, template
-from federation.responses import json_list, json_response, spliced_response
-from federation.views.base import FederationView, hosted_room, room_id_parameter, user_id_parameter
+from federation.membership_requests import append_membership, check_membership_event
+from federation.responses import json_list, spliced_response
+from federation.views.base import FederationView, hosted_room
 from federation.views.history import served
+from federation.views.template import TemplateView
 from federation.wire_profile import profiles
 from rooms.append import ACCEPTED
 from rooms.models import Event, Room
@@ -15,22 +16,10 @@ from rooms.state import events_before, with_auth_chain
 from rooms.visibility import View
 
 
-class MakeJoin(FederationView):
-    """A template for a join.
+class MakeJoin(TemplateView):
+    """A template for a join."""
 
-    Template fields at the top level, as the draft has it, and wrapped with the version, as Matrix and an
-    existing implementation do (decision 88).
-    """
-
-    http_method_names = ["get"]
-
-    def get(self, request: Request, room_id: str, user_id: str) -> HttpResponse:
-        """The partial LPDU."""
-        user_id = user_id_parameter(user_id, origin=self.origin)
-        room = hosted_room(room_id_parameter(room_id), self.origin)
-        check_version(room, request.query_params.getlist("ver"))
-        event = template(room, user_id=user_id, membership="join")
-        return json_response({**event, "event": event, "room_version": room.version})
+    membership = "join"
 
 
 class SendJoin(FederationView):

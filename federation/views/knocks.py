@@ -3,24 +3,17 @@
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from federation.membership_requests import append_membership, check_membership_event, check_version, template
+from federation.membership_requests import append_membership, check_membership_event
 from federation.responses import json_response
-from federation.views.base import FederationView, hosted_room, room_id_parameter, user_id_parameter
+from federation.views.base import FederationView, hosted_room
+from federation.views.template import TemplateView
 from rooms.state import stripped_state
 
 
-class MakeKnock(FederationView):
-    """A template for a knock, in both forms that there are, as for a join (decision 88)."""
+class MakeKnock(TemplateView):
+    """A template for a knock."""
 
-    http_method_names = ["get"]
-
-    def get(self, request: Request, room_id: str, user_id: str) -> HttpResponse:
-        """The partial LPDU."""
-        user_id = user_id_parameter(user_id, origin=self.origin)
-        room = hosted_room(room_id_parameter(room_id), self.origin)
-        check_version(room, request.query_params.getlist("ver"))
-        event = template(room, user_id=user_id, membership="knock")
-        return json_response({**event, "event": event, "room_version": room.version})
+    membership = "knock"
 
 
 class SendKnock(FederationView):
