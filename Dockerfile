@@ -1,4 +1,5 @@
-# One image for web, worker, beat and migrate; docker-compose.yml says which command each runs.
+# Two images: the server's, for web, worker, beat and migrate, of which docker-compose.yml says which command each runs;
+# and the front's, which is Caddy with its configuration.
 
 FROM python:3.13-slim AS packages
 WORKDIR /build
@@ -9,12 +10,21 @@ RUN python -m venv /opt/venv \
         > runtime.txt \
     && /opt/venv/bin/pip install --no-cache-dir --requirement runtime.txt --constraint requirements.lock
 
-FROM python:3.13-slim
+FROM caddy:2 AS front
+# A fixed number, so that files mounted for it can be given to it; the folder exists so that a new volume is its own.
+RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/caddy
+COPY deploy/Caddyfile /etc/caddy/Caddyfile
+ENV XDG_DATA_HOME=/var/lib/caddy \
+    XDG_CONFIG_HOME=/tmp
+USER 10001:10001
+CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
+
+FROM python:3.13-slim AS server
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     LINMATRIX_DATA_DIR=/data
-# A fixed number, so that files mounted for it can be given to it; /data exists so that a new volume there is its own.
+# A fixed number, as above; /data exists so that a new volume there is its own.
 RUN useradd --system --uid 10001 --home-dir /app --shell /usr/sbin/nologin linmatrix \
     && install --directory --owner=linmatrix --group=linmatrix --mode=0700 /data
 WORKDIR /app

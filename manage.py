@@ -4,12 +4,16 @@
 import os
 import sys
 
+from linmatrix.startup import configured
+
 
 def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "linmatrix.settings")
-    from django.core.management import execute_from_command_line  # noqa: PLC0415  settings first
+    # A command does not put its metrics among those of the server: each would leave files there.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    with configured():
+        from django.core.management import execute_from_command_line  # noqa: PLC0415  settings first
 
-    execute_from_command_line(sys.argv)
+        execute_from_command_line(sys.argv)
 
 
 if __name__ == "__main__":

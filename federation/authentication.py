@@ -11,9 +11,11 @@ from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from federation.blocking import block_list
 from federation.errors import ApiError
-from federation.outbound import reset_backoff
+from federation.retrying import reset_backoff
 from keys.keyring import request_keys
+from linmatrix import logs
 from linmatrix.protocol.errors import BadSignature
 from linmatrix.protocol.request_auth import Credentials, covered_forms, parse_authorization
 
@@ -30,7 +32,8 @@ class ServerPrincipal:
 
 
 class XMatrixAuthentication(BaseAuthentication):
-    """Authenticates a request, or answers 401 M_FORBIDDEN. The base view has read the body before."""
+    """Authenticates a request, or answers 401 M_FORBIDDEN; 403 to a server that is blocked (`federation.blocking`).
+    The base view has read the body before."""
 
     def authenticate(self, request: Request) -> tuple[ServerPrincipal, list[Credentials]]:
         try:
@@ -39,6 +42,10 @@ class XMatrixAuthentication(BaseAuthentication):
         except BadSignature as error:
             raise ApiError(401, "M_FORBIDDEN", f"Signature error on request: {error.reason}.") from None
         origin = credentials[0].origin
+        logs.bind(origin=origin)
+        if block_list.blocks(origin):
+            # Only now: strangers who write its name on a request do not learn that it is blocked.
+            raise ApiError(403, "M_FORBIDDEN", "This server refuses all requests of yours.")
         reset_backoff(origin)
         return ServerPrincipal(origin), credentials
 
@@ -52,7 +59,9 @@ class XMatrixAuthentication(BaseAuthentication):
 
     def _check_signature(self, request: Request, credentials: Credentials) -> None:
         now_ms = int(timezone.now().timestamp() * 1000)
-        keys = request_keys(credentials.origin, credentials.key_id, now_ms)
+        # Nobody has to be asked about the keys of those who are refused.
+        asking = not block_list.blocks(credentials.origin)
+        keys = request_keys(credentials.origin, credentials.key_id, now_ms, asking=asking)
         if not keys:
             raise BadSignature(f"no current key {credentials.key_id} of {credentials.origin} is known")
         forms = covered_forms(

@@ -1,83 +1,24 @@
-"""The claims of this process on requests that it is answering, renewed while it lives (decision 75).
+"""The claims of this process on requests that it is answering (decision 75): `linmatrix.renewal` says how they last.
 
-A claim holds up the same request when it comes again, and its origin's other transactions. So one whose process has
-died, or lost the database before it could give the claim back, must end soon; one whose process is at work must not,
-for a minute or more. Its lease is therefore short, and a thread of the process renews those that are held for longer.
-Most requests are answered long before that and never hear of it.
+A claim holds up the same request when it comes again, and its origin's other transactions.
 """
 
-import logging
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime, timedelta
-
-from django.db import Error, connection
-from django.utils import timezone
+from collections.abc import Sequence
+from datetime import datetime
 
 from federation.models import InboundTransaction
+from linmatrix.renewal import LEASE, Claims
 
-logger = logging.getLogger(__name__)
-
-LEASE = timedelta(seconds=20)
-"""How long a claim holds without being renewed: some tries of a peer that comes again after 1, 2, 4 and 8 s. Clocks of
-machines that share a database may differ by half of it."""
-
-RENEW_SECONDS = 5.0
-"""How old a claim is when it is renewed first, and how often: three in a row may fail."""
+__all__ = ["LEASE", "LONGEST_SECONDS", "claims", "extend"]
 
 LONGEST_SECONDS = 120.0
 """How long one request may be processed; a fetched gap and slow keys included (decision 75)."""
 
 
-class Claims:
-    """Rows of `InboundTransaction` that threads of this process hold. `clock` gives seconds."""
-
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self.held: dict[int, float] = {}
-        """Ids of rows, and since when they are held."""
-        self._lock = threading.Lock()
-        self._renewing = False
-
-    @contextmanager
-    def hold(self, row_id: int) -> Iterator[None]:
-        """Have the claim renewed until the block ends."""
-        self.held[row_id] = self._clock()
-        if not self._renewing:
-            self._start()
-        try:
-            yield
-        finally:
-            del self.held[row_id]
-
-    def renew(self, *, now: datetime) -> None:
-        """Give every claim that has been held for a while another lease from `now` on."""
-        held = self._clock()
-        due = [row_id for row_id, since in list(self.held.items()) if RENEW_SECONDS <= held - since < LONGEST_SECONDS]
-        if due:
-            InboundTransaction.objects.filter(pk__in=due, status__isnull=True).update(lease_until=now + LEASE)
-
-    def _start(self) -> None:
-        """Begin to renew, once in the life of a process."""
-        with self._lock:
-            if not self._renewing:
-                self._renewing = True
-                threading.Thread(target=self._keep_renewing, name="claims", daemon=True).start()
-
-    def _keep_renewing(self) -> None:
-        while True:
-            time.sleep(RENEW_SECONDS)
-            if not self.held:
-                continue
-            try:
-                self.renew(now=timezone.now())
-            except Error as error:
-                logger.warning("cannot renew the claims on requests: %s", error)
-            finally:
-                connection.close()  # to the pool
+def extend(row_ids: Sequence[int], until: datetime) -> None:
+    """Give requests that are not answered yet a lease until then."""
+    InboundTransaction.objects.filter(pk__in=row_ids, status__isnull=True).update(lease_until=until)
 
 
-claims = Claims()
+claims = Claims(extend, longest=LONGEST_SECONDS)
 """The process's own."""

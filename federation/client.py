@@ -6,12 +6,14 @@ none, and under which paths it serves endpoints that have two. They belong to it
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 
+from federation.blocking import block_list
 from federation.paths import Paths
 from federation.wire_profile import Profiles, profiles
 from keys.http import http_client
@@ -28,6 +30,10 @@ MIN_SECOND_SECONDS = 1.0
 
 MAX_LINE = 300
 """Characters kept of what a peer says went wrong: a sentence for the operator."""
+
+
+class Blocked(TransportError):
+    """The server is one that the operator has blocked: nothing was sent, nor was its name looked up."""
 
 
 class BadAnswer(TransportError):
@@ -79,15 +85,23 @@ class _Request:
 
 class FederationClient:
     """Sends requests as `server_name`, to each peer as its profile in `profiles` says. One per process; safe for any
-    number of threads. Without `profiles` what it learns of peers is forgotten with it."""
+    number of threads. Without `profiles` what it learns of peers is forgotten with it. Servers that `blocks` names are
+    left alone."""
 
     def __init__(
-        self, http: HttpClient, key: SigningKey, server_name: str, *, profiles: Profiles | None = None
+        self,
+        http: HttpClient,
+        key: SigningKey,
+        server_name: str,
+        *,
+        profiles: Profiles | None = None,
+        blocks: Callable[[str], bool] = lambda _server: False,
     ) -> None:
         self._http = http
         self._key = key
         self._server_name = server_name
         self._profiles = profiles or Profiles()
+        self._blocks = blocks
 
     def call(
         self,
@@ -136,8 +150,10 @@ class FederationClient:
         None for no body. `timeout` is in seconds for all of it; without it and without `max_response_bytes`, the limits
         `request_seconds` and `answer_bytes` hold. A request without a body that gets a 401 is
         signed once more in the other form (decision 65). Raises `TransportError`: `Unreachable` and
-        `ResponseTooLarge` from the transport, `BadAnswer` for a success without a JSON object.
+        `ResponseTooLarge` from the transport, `BadAnswer` for a success without a JSON object, `Blocked`.
         """
+        if self._blocks(server):
+            raise Blocked("blocked on this server")
         timeout = timeout or settings.LIMITS.request_seconds
         most = max_response_bytes or settings.LIMITS.answer_bytes
         deadline = time.monotonic() + timeout
@@ -198,4 +214,4 @@ def federation_client() -> FederationClient:
 @lru_cache(maxsize=1)
 def client_of(key: SigningKey) -> FederationClient:
     """The client that signs with a key; the one before is forgotten."""
-    return FederationClient(http_client(), key, settings.SERVER_NAME, profiles=profiles)
+    return FederationClient(http_client(), key, settings.SERVER_NAME, profiles=profiles, blocks=block_list.blocks)

@@ -29,6 +29,9 @@ together, `federation.places` says.
 (`federation.backoff`). Workers are woken by messages (`federation.wake`) and by a periodic sweep over
 destinations that are due, so that no message has to arrive.
 
+*Holding back.* To a server that is paused (`federation.pausing`) or blocked (`federation.blocking`) nothing is sent,
+from the next transaction on; one that is under way ends first. What waits goes on waiting, with the mark set.
+
 *Clearing the mark* is the one delicate step: `federation.outbound` explains the locks. A worker that finds
 nothing but cannot have the row's lock at once goes away for a moment instead of waiting behind a room that is
 being appended to: there is probably something to send when it is back.
@@ -45,8 +48,9 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from federation import backoff, paths
+from federation import backoff, delivery_log, paths
 from federation.acknowledgement import Failure, acknowledge, record_failure
+from federation.blocking import block_list
 from federation.client import Answer, FederationClient
 from federation.isolation import Verdict, fault_of, open_transaction
 from federation.models import Destination, OutboundTransaction
@@ -93,7 +97,7 @@ class Outcome(enum.Enum):
     FAILED = "a transaction was not acknowledged; the destination is backed off from"
     DRAINED = "nothing is left to send"
     BUSY = "nothing is left to send, but an append is under way"
-    NOT_OURS = "another worker has the destination, or it is not due"
+    NOT_OURS = "another worker has the destination, or it is not due, paused or blocked"
 
 
 # The parts of a turn, once for each transaction that is sent.
@@ -107,6 +111,14 @@ _FREE = """
 """
 
 _GOES_ON = (Outcome.DELIVERED, Outcome.ISOLATED)
+
+_RECORDED = {
+    Outcome.DELIVERED: delivery_log.DELIVERED,
+    Outcome.FAILED: delivery_log.FAILED,
+    Outcome.ISOLATED: delivery_log.ISOLATED,
+    Outcome.NOT_OURS: delivery_log.SUPERSEDED,
+}
+"""How the end of an attempt is counted and logged."""
 
 
 def over_http(client: FederationClient, *, seconds: float = SEND_SECONDS) -> Send:
@@ -172,10 +184,28 @@ def step(
 ) -> Outcome:
     """Send one transaction, or find out that there is none. The lease stays with `holder` unless the same transaction
     is to be sent again."""
+    if block_list.blocks(server):
+        return Outcome.NOT_OURS
     taken = _take(server, holder=holder, now=clock())
     if isinstance(taken, Outcome):
         return taken
     connection.close()  # to the pool
+    with delivery_log.about(taken):
+        begun = time.perf_counter()
+        outcome, error = _attempt(taken, holder=holder, send=send, clock=clock, chance=chance)
+        delivery_log.record(taken, _RECORDED[outcome], seconds=time.perf_counter() - begun, error=error)
+    return outcome
+
+
+def _attempt(
+    taken: OutboundTransaction,
+    *,
+    holder: str,
+    send: Send,
+    clock: Callable[[], datetime],
+    chance: Callable[[], float],
+) -> tuple[Outcome, str]:
+    """Send a transaction and store what came of it; what that is, and why it was not acknowledged."""
     try:
         answer = send(taken)
     except TransportError as error:
@@ -183,13 +213,13 @@ def step(
     else:
         if answer.status == 200:
             done = acknowledge(taken, answer.content or {}, holder=holder, now=clock())
-            return Outcome.DELIVERED if done else Outcome.NOT_OURS
+            return (Outcome.DELIVERED if done else Outcome.NOT_OURS), ""
         fault = fault_of(answer, size=len(bytes(taken.body)))
         failure = Failure(str(answer), fault, answer.retry_after_seconds)
     verdict = record_failure(taken, failure, holder=holder, now=clock(), chance=chance())
     if verdict is None:
-        return Outcome.NOT_OURS
-    return Outcome.FAILED if verdict is Verdict.SEND_AGAIN else Outcome.ISOLATED
+        return Outcome.NOT_OURS, failure.reason
+    return (Outcome.FAILED if verdict is Verdict.SEND_AGAIN else Outcome.ISOLATED), failure.reason
 
 
 def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | Outcome:
@@ -220,7 +250,10 @@ def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | O
 
 
 def _is_free(destination: Destination, holder: str, now: datetime) -> bool:
-    """Whether the destination is due and nobody else has it. Times that only a wrong clock can have set are over."""
+    """Whether the destination is due, not paused, and nobody else has it. Times that only a wrong clock can have set
+    are over."""
+    if destination.paused_at is not None:
+        return False
     due, leased_until = destination.next_attempt, destination.lease_until
     if due is not None and now < due <= now + backoff.longest():
         return False

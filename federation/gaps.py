@@ -13,17 +13,20 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
-from federation import paths
+from federation import backoff, paths
+from federation.blocking import block_list
 from federation.client import BadAnswer, federation_client
 from federation.errors import ApiError
 from keys.keyring import keys_for
+from linmatrix.progress import OnProgress, silent
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.errors import BadSignature, Malformed, ProtocolError
 from linmatrix.protocol.events import MAX_EVENT_BYTES, CheckedEvent, Pdu, check_schema
@@ -120,12 +123,16 @@ def _fetch_event(room: Room, event_id: str) -> Page:
     return check_page(found, room_id=room.room_id, hub=room.hub_server)
 
 
-def check_pdus(objects: list[Any], *, room_id: str, hub: str) -> list[Pdu]:
+def check_pdus(
+    objects: list[Any], *, room_id: str, hub: str, stage: str = "checking", progress: OnProgress = silent
+) -> list[Pdu]:
     """The events among `objects` that pass the checks on receipt and are of the room (threats T34, T35)."""
-    return list(check_page(objects, room_id=room_id, hub=hub).events)
+    return list(check_page(objects, room_id=room_id, hub=hub, stage=stage, progress=progress).events)
 
 
-def check_page(objects: list[Any], *, room_id: str, hub: str) -> Page:
+def check_page(
+    objects: list[Any], *, room_id: str, hub: str, stage: str = "checking", progress: OnProgress = silent
+) -> Page:
     """Check a list of event objects that are said to be of the room."""
     failed: dict[str, Failed] = {}
 
@@ -144,7 +151,9 @@ def check_page(objects: list[Any], *, room_id: str, hub: str) -> Page:
             events.append(event)
     keys = keys_for(events)
     checked = []
-    for event in events:
+    for done, event in enumerate(events):
+        if done % PAGE == 0:
+            progress(stage, done, len(events))
         try:
             checked.append(receive_pdu(event, hub=hub, keys=keys))
         except BadSignature as error:
@@ -152,6 +161,7 @@ def check_page(objects: list[Any], *, room_id: str, hub: str) -> Page:
             leave_out(event, error, Finding.Kind.UNVERIFIABLE if waits else Finding.Kind.INVALID)
         except ProtocolError as error:
             leave_out(event, error)
+    progress(stage, len(events), len(events))
     return Page(checked, failed)
 
 
@@ -301,9 +311,12 @@ def _passed_over(gap: Gap, page: Page) -> dict[str, str]:
     return passed
 
 
-def due_gaps() -> list[int]:
-    """Gaps whose time has come, those first that have waited longest."""
-    due = Gap.objects.filter(next_attempt__lte=timezone.now()).order_by("next_attempt")
+def due_gaps(*, now: datetime | None = None) -> list[int]:
+    """Gaps whose time has come, those first that have waited longest; none of a blocked hub. Times that only a wrong
+    clock can have set are over."""
+    now = now or timezone.now()
+    is_due = Q(next_attempt__lte=now) | Q(next_attempt__gt=now + backoff.longest())
+    due = Gap.objects.filter(is_due).exclude(block_list.among("room__hub_server")).order_by("next_attempt")
     return list(due.values_list("pk", flat=True)[:MAX_DUE])
 
 

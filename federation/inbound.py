@@ -20,6 +20,7 @@ from federation.errors import ApiError
 from federation.gaps import fetch_predecessors
 from federation.waiting import BUSY, waiting_room
 from keys.keyring import keys_for
+from linmatrix.metrics import instruments
 from linmatrix.protocol.errors import BadSignature, Malformed, ProtocolError, TooLarge
 from linmatrix.protocol.events import CheckedEvent, Lpdu, Pdu, check_schema, is_lpdu
 from linmatrix.protocol.hashes import event_id
@@ -29,8 +30,9 @@ from linmatrix.protocol.signing import KnownKeys
 from rooms.append import rooms_by_id
 from rooms.audience import takes_part
 from rooms.hub import append_lpdus
+from rooms.joining import join_under_way
 from rooms.models import Room
-from rooms.participant import Predecessor, append_pdus, join_under_way
+from rooms.participant import Predecessor, append_pdus
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +102,7 @@ def _checked(
         except TooLarge as error:
             _fail(failed, item.event, error.reason)
         except (Malformed, BadSignature) as error:
+            instruments.events.labels(item.room.role, "dropped").inc()
             logger.info("dropped an event of %s from %s: %s", item.room.room_id, origin, error.reason)
         else:
             checked.setdefault(item.room.room_id, (item.room, []))[1].append(event)

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from federation import paths
+from federation.blocking import check_not_blocked
 from federation.client import Answer, federation_client
 from federation.errors import ApiError
 from federation.waiting import waiting_room
@@ -100,7 +101,8 @@ def append_invite(room: Room, *, event: dict[str, Any] | None = None, lpdu: Lpdu
     """Append an invite as hub, after asking the invited user's server where needed; the complete event.
 
     Raises `Rejected` and others where the room does not allow it, `ApiError` with the invited server's answer
-    when that refuses, 502 when it cannot be reached; 403 for a user of ours who does not exist.
+    when that refuses, 502 when it cannot be reached; 403 for a user of ours who does not exist, and for a server that
+    is blocked.
     """
     invitation = Invitation(lpdu.event if lpdu else event or {}, lpdu)
     if not needs_invitee(invitation.event, room):
@@ -138,6 +140,7 @@ def _ask_invitee(room: Room, pdu: Pdu, *, timeout: float, keys: KnownKeys | None
     `keys` are those to check the signature with; without them they are looked up.
     """
     server = domain_of(pdu.event["state_key"])
+    check_not_blocked(server)
     content = {
         "event": pdu.event,
         "invite_room_state": stripped_state(room.room_id),

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from django.conf import settings
 
+from federation.blocking import block_list
 from federation.errors import ApiError
 from linmatrix.protocol.identifiers import domain_of
 from linmatrix.protocol.server_acl import ServerAcl
@@ -25,7 +26,7 @@ def invite_allowed(origin: str, user_id: str, *, sender: str = "") -> bool:
     """
     policy = _policy(tuple(settings.INVITE_ALLOW), tuple(settings.INVITE_DENY))
     servers = {origin, domain_of(sender)} if sender else {origin}
-    if not all(map(policy.allows, servers)):
+    if not all(map(policy.allows, servers)) or any(map(block_list.blocks, servers)):
         return False
     localpart = user_id[1:].partition(":")[0]
     return not LocalUser.objects.filter(localpart=localpart, refuses_invites=True).exists()

@@ -13,14 +13,12 @@ with one another, nor with a worker that takes a lease or acknowledges (those ar
 """
 
 import secrets
-import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.utils import timezone
 
 from federation import paths
 from federation.gathering import MAX_EVENTS, gather
@@ -29,10 +27,6 @@ from federation.wake import alarm_clock
 from linmatrix import prepared
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.events import Lpdu
-from rooms.models import Gap
-
-RESET_SECONDS = 5.0
-"""A process looks at most this often whether a peer that sends us requests is being backed off from."""
 
 TXN_ID_BYTES = 16
 """Random bytes in a transaction id, so that none is used twice, whatever was restored from which backup."""
@@ -52,8 +46,6 @@ _MARK_AND_HOLD = """
     )
     SELECT server, true FROM marked UNION ALL SELECT server, false FROM held
 """
-_last_reset_check: dict[str, float] = {}
-_MAX_RESET_CHECKS = 10_000  # peers remembered; forgetting them costs one statement each
 
 
 class QueueFull(Exception):
@@ -160,21 +152,3 @@ def freeze(
         events=events,
         **more,
     )
-
-
-def reset_backoff(server: str) -> None:
-    """Try a server again that was not reachable: an authenticated request of its has arrived.
-
-    Cheap enough for every request: mostly it does nothing, and every few seconds it is two conditional UPDATEs.
-    """
-    now = time.monotonic()
-    if now - _last_reset_check.get(server, -RESET_SECONDS) < RESET_SECONDS:
-        return
-    if len(_last_reset_check) >= _MAX_RESET_CHECKS:
-        _last_reset_check.clear()
-    _last_reset_check[server] = now
-    failing = Destination.objects.filter(server=server, failures__gt=0, next_attempt__isnull=False)
-    if failing.update(failures=0, next_attempt=None):
-        transaction.on_commit(partial(alarm_clock.wake, [server]))
-    # The sweep takes them up: history that a hub did not give while it was away.
-    Gap.objects.filter(room__hub_server=server, failures__gt=0).update(failures=0, next_attempt=timezone.now())

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from federation import invitations
+from federation.blocking import check_not_blocked
 from federation.models import OutboundLpdu
 from federation.outbound import queue_lpdu
 from keys.local import signing_key
@@ -19,7 +20,7 @@ from linmatrix.protocol import canonical_json
 from linmatrix.protocol.completion import make_lpdu, new_event
 from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.events import check_schema
-from linmatrix.protocol.identifiers import is_room_id
+from linmatrix.protocol.identifiers import domain_of, is_room_id
 from rooms.hub import append_own, milliseconds
 from rooms.local_users import require_local
 from rooms.models import Event, Room
@@ -41,7 +42,8 @@ def send_event(*, room_id: str, sender: str, type: str, content: dict[str, Any],
     """Send an event of `sender`, one of our users, to a room that we host or take part in.
 
     Raises `Malformed` for what no server would take, `Rejected` when we are the hub and the rules refuse it,
-    `Room.DoesNotExist`. As participant, whether the hub takes it shows later (`outcome`).
+    `Room.DoesNotExist`, `ApiError` 403 for an invite to a server that is blocked. As participant, whether the hub
+    takes it shows later (`outcome`).
     """
     room = Room.objects.get(room_id=room_id)
     require_local(sender)
@@ -53,6 +55,8 @@ def send_event(*, room_id: str, sender: str, type: str, content: dict[str, Any],
         origin_server_ts=milliseconds(timezone.now()),
         state_key=state_key,
     )
+    if invitations.is_invite(event):
+        check_not_blocked(domain_of(event["state_key"]))
     if room.role == Room.Role.PARTICIPANT:
         return _queue(room, event)
     if invitations.needs_invitee(event, room):

@@ -6,6 +6,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from federation.backoff import longest
+from federation.blocking import block_list
 from federation.delivery import LONGEST_LEASE
 from federation.models import Destination
 
@@ -18,12 +19,14 @@ again and again could keep out all others."""
 
 
 def due_destinations(*, now: datetime | None = None) -> list[str]:
-    """Servers that something waits for, that are not backed off from and that no worker has."""
+    """Servers that something waits for, that are not backed off from, paused or blocked, and that no worker has."""
     now = now or timezone.now()
     due = Destination.objects.filter(
         # Times that only a wrong clock can have set are over (`federation.delivery`).
         Q(next_attempt__isnull=True) | Q(next_attempt__lte=now) | Q(next_attempt__gt=now + longest()),
         Q(lease_until__isnull=True) | Q(lease_until__lte=now) | Q(lease_until__gt=now + LONGEST_LEASE),
         pending=True,
+        paused_at__isnull=True,
     )
+    due = due.exclude(block_list.among("server"))
     return list(due.order_by("?").values_list("server", flat=True)[:MAX_DUE])

@@ -14,6 +14,7 @@ from federation.client import federation_client
 from federation.places import places
 from federation.sweeping import SWEEP_SECONDS, due_destinations
 from federation.wake import alarm_clock
+from linmatrix.health import pulse
 
 WAKE_TOGETHER = 50
 """Servers of a large audience that are woken one after the other: some tenths of a second for a worker."""
@@ -50,7 +51,8 @@ def wake_all(servers: list[str]) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Wake workers for destinations, gaps and leaves that are due, whatever was lost."""
+    """Wake workers for destinations, gaps and leaves that are due, whatever was lost; a sign of life, too."""
+    pulse.give(pulse.WORKER)
     for server in due_destinations():
         alarm_clock.wake([server], expires=SWEEP_SECONDS)
     for gap_id in gaps.due_gaps():

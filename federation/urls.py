@@ -1,7 +1,7 @@
 """The federation endpoints, each on its stable path and, where the draft has one, its unstable path.
 
 Decision 3: both are one view. Path parameters are matched percent-encoded, so that an encoded slash is part
-of an id (decision 70).
+of an id (decision 70). Routes are named as the draft names their endpoints: logs and metrics use the names.
 """
 
 from django.urls import URLPattern, re_path
@@ -17,10 +17,10 @@ from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
 
 
 def _both(version: str, path: str, view: type[APIView]) -> list[URLPattern]:
-    unstable = UNSTABLE_PREFIX.replace(".", r"\.")
+    unstable, name = UNSTABLE_PREFIX.replace(".", r"\."), path.partition("/")[0]
     return [
-        re_path(rf"^{version}/{path}\Z", view.as_view(), {"stable": True}),
-        re_path(rf"^unstable/{unstable}/{path}\Z", view.as_view(), {"stable": False}),
+        re_path(rf"^{version}/{path}\Z", view.as_view(), {"stable": True}, name=name),
+        re_path(rf"^unstable/{unstable}/{path}\Z", view.as_view(), {"stable": False}, name=name),
     ]
 
 
@@ -32,9 +32,9 @@ urlpatterns = [
     *_both("v3", r"send_join/(?P<txn_id>[^/]+)", SendJoin),
     *_both("v3", r"send_knock/(?P<txn_id>[^/]+)", SendKnock),
     *_both("v3", r"send_leave/(?P<txn_id>[^/]+)", SendLeave),
-    re_path(r"^v1/state/(?P<room_id>[^/]+)\Z", State.as_view()),
-    re_path(r"^v1/state_ids/(?P<room_id>[^/]+)\Z", StateIds.as_view()),
-    re_path(r"^v1/make_join/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeJoin.as_view()),
-    re_path(r"^v1/make_knock/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeKnock.as_view()),
-    re_path(r"^v1/make_leave/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeLeave.as_view()),
+    re_path(r"^v1/state/(?P<room_id>[^/]+)\Z", State.as_view(), name="state"),
+    re_path(r"^v1/state_ids/(?P<room_id>[^/]+)\Z", StateIds.as_view(), name="state_ids"),
+    re_path(r"^v1/make_join/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeJoin.as_view(), name="make_join"),
+    re_path(r"^v1/make_knock/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeKnock.as_view(), name="make_knock"),
+    re_path(r"^v1/make_leave/(?P<room_id>[^/]+)/(?P<user_id>[^/]+)\Z", MakeLeave.as_view(), name="make_leave"),
 ]

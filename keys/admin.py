@@ -1,7 +1,7 @@
 """What an operator sees of keys: everything, and nothing of it can be edited. Servers say what their keys are.
 
-Two levers: asking servers for their keys again, and letting a new key sign for this server. Both have a permission of
-their own. Our private key is neither shown nor sent anywhere.
+The levers: asking servers for their keys again, forgetting that they did not answer, and letting a new key sign for
+this server. The first two share a permission, the last has its own. Our private key is neither shown nor sent anywhere.
 """
 
 from collections.abc import Callable
@@ -9,51 +9,26 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from keys import leases, local
+from keys import leases, local, refetching
+from keys.asking_again import RefetchingAdmin, log
 from keys.clock import at, now_ms
 from keys.key_file import NotTheSigningKey
-from keys.keyring import keyring
 from keys.models import KeyFetch, KeyResponse, ServerKey
+from linmatrix.pages import Button, Crumb, ask, page
 from linmatrix.protocol.encoding import encode_base64
 from linmatrix.readonly_admin import ReadOnlyAdmin, list_link, pretty_json
 
 ROTATE = "keys.rotate_signing_key"
-REFETCH = "keys.refetch_keys"
 
-MAX_REFETCHED = 16
-"""Servers asked by one click: all at the same time, so that the page comes back within twenty seconds."""
-
-
-class RefetchingAdmin(ReadOnlyAdmin):
-    """Rows with a `server` that can be asked for its keys again."""
-
-    actions = ("refetch",)  # type: ignore[assignment]  # the base has none, which is not meant for ever
-
-    def has_refetch_permission(self, request: HttpRequest) -> bool:
-        """Whether the operator may have servers asked. Named as Django wants it for an action's permission."""
-        return request.user.has_perm(REFETCH)
-
-    @admin.action(description="Ask these servers for their keys again", permissions=["refetch"])
-    def refetch(self, request: HttpRequest, chosen: QuerySet[Any]) -> None:
-        """Ask now, without regard to when they were asked last, and say what came of it."""
-        servers = set(chosen.order_by().values_list("server", flat=True).distinct()[: MAX_REFETCHED + 1])
-        if len(servers) > MAX_REFETCHED:
-            self.message_user(request, f"Choose at most {MAX_REFETCHED} servers at once.", messages.ERROR)
-            return
-        keyring().refresh(servers, patience=leases.FOR_OPERATOR)
-        for fetch in KeyFetch.objects.filter(server__in=servers).order_by("server"):
-            if fetch.last_error:
-                self.message_user(request, f"No keys from {fetch.server}: {fetch.last_error}", messages.WARNING)
-            else:
-                self.message_user(request, f"Keys came from {fetch.server}.", messages.SUCCESS)
+MAX_FORGOTTEN = 200
+"""Servers of one click whose failures are forgotten: a page of the list."""
 
 
 @admin.register(ServerKey)
@@ -114,7 +89,18 @@ class ServerKeyAdmin(RefetchingAdmin):
         """Our own keys, current and old."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return self._render(request, "admin/keys/own_keys.html", "Keys of this server")
+        keys = local.own_keys()
+        may_rotate = request.user.has_perm(ROTATE)
+        rows = [[old.key_id, _public(old.public_key), f"{at(old.expired_ts):%Y-%m-%d %H:%M:%S}"] for old in keys.old]
+        signing = [keys.signing.key_id, _public(keys.signing.public_key), "signs now"]
+        return page(
+            request,
+            "admin/keys/own_keys.html",
+            title="Keys of this server",
+            crumbs=[_keys()],
+            buttons=[Button("Rotate the signing key", reverse("admin:keys_rotate"), icon="autorenew")] * may_rotate,
+            table={"headers": ["Key", "Public key", "Signed until (UTC)"], "rows": [signing, *rows]},
+        )
 
     def rotate(self, request: HttpRequest) -> HttpResponse:
         """Ask whether to rotate, and on confirmation do so. The key that is replaced stands in the form: a form that is
@@ -122,34 +108,43 @@ class ServerKeyAdmin(RefetchingAdmin):
         if not request.user.has_perm(ROTATE):
             raise PermissionDenied
         if request.method != "POST":
-            return self._render(request, "admin/keys/rotate.html", "Rotate the signing key?")
+            return self._ask_to_rotate(request)
         try:
             keys = local.rotate(replaced=request.POST.get("key_id", ""), now_ms=now_ms())
         except (NotTheSigningKey, ImproperlyConfigured) as error:
             self.message_user(request, f"The key was not rotated: {error}", messages.ERROR)
         else:
-            assert request.user.pk is not None  # who has a permission has logged in
-            LogEntry.objects.create(
-                user_id=request.user.pk,
-                action_flag=CHANGE,
-                object_repr=keys.signing.key_id,
-                change_message=f"Rotated the signing key {keys.old[0].key_id}.",
-            )
+            log(request, keys.signing.key_id, f"Rotated the signing key {keys.old[0].key_id}.")
             self.message_user(request, f"This server signs with {keys.signing.key_id} now.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:keys_own"))
 
-    def _render(self, request: HttpRequest, template: str, title: str) -> HttpResponse:
-        keys = local.own_keys()
-        context = {
-            **self.admin_site.each_context(request),
-            "title": title,
-            "opts": self.opts,
-            "key_id": keys.signing.key_id,
-            "public_key": encode_base64(keys.signing.public_key),
-            "old": [(old.key_id, encode_base64(old.public_key), at(old.expired_ts)) for old in keys.old],
-            "may_rotate": request.user.has_perm(ROTATE),
-        }
-        return TemplateResponse(request, template, context)
+    def _ask_to_rotate(self, request: HttpRequest) -> HttpResponse:
+        key_id = local.own_keys().signing.key_id
+        return ask(
+            request,
+            title="Rotate the signing key?",
+            lead=f"A new key signs from then on. {key_id} signs nothing more, and its private half is deleted: this "
+            "cannot be undone.",
+            points=(
+                f"{key_id} stays published as an old key, so that events that it has signed stay valid.",
+                "All processes of this server take the new key at once, without a restart.",
+                "Other servers ask for it when they first meet it: nothing is to be done there.",
+                "The key file changes. Back it up anew.",
+            ),
+            hidden={"key_id": key_id},
+            submit=f"Rotate {key_id}",
+            danger=True,
+            back=reverse("admin:keys_own"),
+            crumbs=[_keys(), Crumb("Keys of this server", reverse("admin:keys_own"))],
+        )
+
+
+def _keys() -> Crumb:
+    return Crumb("Server keys", reverse("admin:keys_serverkey_changelist"))
+
+
+def _public(key: bytes) -> SafeString:
+    return format_html('<code class="lm-wrap">{}</code>', encode_base64(key))
 
 
 @admin.register(KeyResponse)
@@ -181,9 +176,29 @@ class KeyResponseAdmin(ReadOnlyAdmin):
 
 @admin.register(KeyFetch)
 class KeyFetchAdmin(RefetchingAdmin):
-    """How asking servers for their keys went in the last day."""
+    """How asking servers for their keys went in the last day: who did not answer is left alone for a while."""
 
-    list_display = ("server", "asked_at", "failures", "last_error", "lease_until")
+    list_display = ("server", "asked_at", "failures", "left_alone_until", "last_error", "lease_until")
     list_filter = ("asked_at",)
     search_fields = ("server", "last_error")
     ordering = ("-failures", "server")
+    fields = list_display
+    readonly_fields = ("left_alone_until",)
+    actions = (*RefetchingAdmin.actions, "forget")  # type: ignore[assignment]  # typed by the base
+
+    @admin.display(description="left alone until")
+    def left_alone_until(self, row: KeyFetch) -> datetime | None:
+        """For events, whose keys are asked for most patiently."""
+        if not row.asked_at or not row.failures:
+            return None
+        return row.asked_at + leases.FOR_EVENTS.pause(row.failures)
+
+    @admin.action(description="Forget that they did not answer", permissions=["refetch"])
+    def forget(self, request: HttpRequest, chosen: QuerySet[Any]) -> None:
+        """Let the next who needs keys of these servers ask them."""
+        servers = set(chosen.order_by().exclude(failures=0).values_list("server", flat=True)[:MAX_FORGOTTEN])
+        number = refetching.forget_failures(servers)
+        for server in sorted(servers):
+            log(request, server, "Forgot that it did not answer when asked for its keys.")
+        text = f"Of {number} servers it is forgotten that they did not answer. The next who needs their keys asks them."
+        self.message_user(request, text, messages.SUCCESS)

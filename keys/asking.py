@@ -18,6 +18,7 @@ from keys.clock import Clock
 from keys.fetchers import ServerKeys, parse_server_keys
 from keys.leases import Lease, Patience
 from keys.notaries import Notaries
+from linmatrix.metrics.instruments import key_fetches
 from linmatrix.protocol.errors import Malformed, ProtocolError
 from linmatrix.transport.errors import TransportError
 
@@ -90,7 +91,9 @@ class Asker:
             with transaction.atomic():
                 if leases.finish(lease, now_ms=now):
                     history.store(answer, now_ms=now)
+            key_fetches.labels("answered").inc()
         except (ProtocolError, TransportError) as error:
+            key_fetches.labels("failed").inc()
             logger.info("no keys from %s: %s", lease.server, error.reason)
             if with_notaries and self._notaries:
                 return leases.hold_on(lease, now_ms=now, error=error.reason)

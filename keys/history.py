@@ -186,3 +186,30 @@ def _end_replaced_keys(answer: ServerKeys, now_ms: int) -> None:
     ids = [key.key_id for key in answer.keys if key.expired_ts is None]
     replaced = ServerKey.objects.filter(server=answer.server, key_id__in=ids, current=False)
     replaced.update(valid_until_ts=Least("valid_until_ts", now_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A stored key as it is handed on: its validity in milliseconds, who vouches for it ('' for its server), and the
+    answer that lists it."""
+
+    server: str
+    key_id: str
+    public_key: bytes
+    valid_until_ts: int
+    expired_ts: int | None
+    notary: str
+    response_id: int
+
+
+def proven(wanted: Collection[tuple[str, str]]) -> Iterator[Proven]:
+    """All keys known under these (server, key id) pairs, by answer."""
+    servers = sorted({server for server, _ in wanted})
+    for start in range(0, len(servers), SERVERS_AT_ONCE):
+        rows = ServerKey.objects.filter(server__in=servers[start : start + SERVERS_AT_ONCE])
+        columns = rows.order_by("server", "response_id", "id").values_list(
+            "server", "key_id", "public_key", "valid_until_ts", "expired_ts", "notary", "response_id"
+        )
+        for server, key_id, public_key, valid_until_ts, expired_ts, notary, response_id in columns:
+            if (server, key_id) in wanted:
+                yield Proven(server, key_id, bytes(public_key), valid_until_ts, expired_ts, notary, response_id)

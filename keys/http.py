@@ -16,15 +16,24 @@ USER_AGENT = "linmatrix"
 @cache
 def http_client() -> HttpClient:
     """The client that all threads of this process share. Raises OSError or ValueError if CA_FILE is unusable."""
-    dns, limits = DnsLookup(), settings.LIMITS
-    # Web servers that answer for .well-known are no federation servers: the draft asks no TLS 1.3 of them.
-    web = Exchange(user_agent=USER_AGENT, trust=TrustStore(settings.CA_FILE), allow_tls12=True, limits=limits)
-    resolver = Resolver(
+    return HttpClient(resolver(), user_agent=USER_AGENT, ca_file=settings.CA_FILE, limits=settings.LIMITS)
+
+
+def resolver() -> Resolver:
+    """One that remembers nothing yet. Raises as `http_client`."""
+    dns = DnsLookup()
+    return Resolver(
         allow_private=settings.ALLOW_PRIVATE_ADDRESSES,
         overrides=settings.SERVER_OVERRIDES,
         lookup=dns,
         services=dns.services,
-        web=web,
-        limits=limits,
+        web=web_exchange(),
+        limits=settings.LIMITS,
     )
-    return HttpClient(resolver, user_agent=USER_AGENT, ca_file=settings.CA_FILE, limits=limits)
+
+
+def web_exchange() -> Exchange:
+    """What asks web servers for .well-known. They are no federation servers: the draft asks no TLS 1.3 of them. Raises
+    as `http_client`."""
+    trust = TrustStore(settings.CA_FILE)
+    return Exchange(user_agent=USER_AGENT, trust=trust, allow_tls12=True, limits=settings.LIMITS)

@@ -43,6 +43,10 @@ def _no_query(notary: str, servers: list[str], seconds: float) -> bytes:
     raise NotConnected(f"there is no way to ask {notary}")
 
 
+def _ask_nobody(servers: set[str]) -> None:
+    """For those who are content with what is known."""
+
+
 class Keyring:
     """Looks keys up. One per process; safe for any number of threads."""
 
@@ -97,13 +101,14 @@ class Keyring:
                 found[server, key_id] = keys
         return found
 
-    def request_keys(self, server: str, key_id: str, now_ms: int) -> list[VerifyKey]:
+    def request_keys(self, server: str, key_id: str, now_ms: int, *, asking: bool = True) -> list[VerifyKey]:
         """The key for a request by `server`: listed as current by its last answer, unexpired at `now_ms`
-        (milliseconds). Empty if there is none. RuntimeError inside of a transaction."""
+        (milliseconds). Empty if there is none. Without `asking`, only what is known counts and the server is left
+        alone. RuntimeError inside of a transaction."""
         if server == settings.SERVER_NAME:
             return [own.key for own in _own_keys() if own.current and own.key_id == key_id]
         ask = partial(self._ask_in_turn, self._request_slots, patience=leases.FOR_REQUESTS)
-        return self._current_keys(server, key_id, now_ms, ask)
+        return self._current_keys(server, key_id, now_ms, ask if asking else _ask_nobody)
 
     def refresh(self, servers: set[str], *, patience: Patience) -> None:
         """Ask servers anew, whatever is known of them, as soon as `patience` allows. RuntimeError inside of a
@@ -191,9 +196,22 @@ def event_keys(
     return keyring().event_keys(wanted, seconds=seconds)
 
 
-def request_keys(server: str, key_id: str, now_ms: int) -> list[VerifyKey]:
+def request_keys(server: str, key_id: str, now_ms: int, *, asking: bool = True) -> list[VerifyKey]:
     """`Keyring.request_keys` of this process's keyring."""
-    return keyring().request_keys(server, key_id, now_ms)
+    return keyring().request_keys(server, key_id, now_ms, asking=asking)
+
+
+def stored_keys(servers: Iterable[str]) -> KnownKeys:
+    """All keys of these servers that are stored, and our own: for looking at what was signed. Nobody is asked."""
+    wanted = set(servers)
+    known: Known = history.load(wanted - {settings.SERVER_NAME})
+    if settings.SERVER_NAME in wanted:
+        known = {**known, settings.SERVER_NAME: _own_keys()}
+    found: dict[tuple[str, str], list[VerifyKey]] = {}
+    for server, keys in known.items():
+        for item in keys:
+            found.setdefault((server, item.key_id), []).append(item.key)
+    return found
 
 
 def keys_for(events: Iterable[CheckedEvent]) -> KnownKeys:

@@ -8,7 +8,7 @@ from django.urls import re_path
 from keys.views import BulkQueryView, QueryView, ServerKeysView
 
 urlpatterns = [
-    re_path(r"^server\Z", ServerKeysView.as_view()),
-    re_path(r"^query/(?P<server_name>[^/]+)\Z", QueryView.as_view()),
-    re_path(r"^query\Z", BulkQueryView.as_view()),
+    re_path(r"^server\Z", ServerKeysView.as_view(), name="key_server"),
+    re_path(r"^query/(?P<server_name>[^/]+)\Z", QueryView.as_view(), name="key_query"),
+    re_path(r"^query\Z", BulkQueryView.as_view(), name="key_queries"),
 ]

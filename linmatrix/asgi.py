@@ -1,12 +1,12 @@
 """What granian serves: Django's WSGI handler behind our bridge (see linmatrix/bridge.py for why)."""
 
 import gc
-import os
 
 from django.conf import settings
 
 from linmatrix.affinity import keep_to_one_core
 from linmatrix.bridge import Bridge
+from linmatrix.metrics import process
 from linmatrix.threads import web_threads
 from linmatrix.wsgi import application as wsgi_application
 
@@ -15,10 +15,11 @@ from linmatrix.wsgi import application as wsgi_application
 COLLECT_AFTER = 50_000
 
 # Before any thread is started, which inherit it.
-if os.environ.get("LINMATRIX_WEB_AFFINITY") == "1":
+if settings.WEB_AFFINITY:
     keep_to_one_core()
 
-application = Bridge(wsgi_application, threads=web_threads(), limits=settings.LIMITS)
+process.begin("web", number_of_threads=web_threads())
+application = Bridge(wsgi_application, threads=web_threads(), limits=settings.LIMITS, proxies=settings.TRUSTED_PROXIES)
 
 # What is loaded by now stays: full collections need not look at it.
 gc.collect()

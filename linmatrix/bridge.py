@@ -12,6 +12,7 @@ of the threads. What is refused here is refused with the draft's error body, bef
 import asyncio
 import io
 import json
+import logging
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -20,7 +21,13 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from linmatrix.forwarding import origin
 from linmatrix.limits import DEFAULTS, KIB, Limits
+from linmatrix.logs import STRANGERS
+from linmatrix.metrics import instruments
+from linmatrix.transport.addresses import PrivateNetworks
+
+logger = logging.getLogger(STRANGERS)
 
 # The last quarter of what all bodies may take is for bodies up to this size, which nearly all are: two dozen large ones
 # that are sent slowly would else keep everybody's requests out.
@@ -62,12 +69,16 @@ class Refused(Exception):
 
 
 class Bridge:
-    """The ASGI application that serves a WSGI application. Bodies are bounded by `limits`."""
+    """The ASGI application that serves a WSGI application. Bodies are bounded by `limits`; `proxies` are believed who
+    the client is."""
 
-    def __init__(self, wsgi: WsgiApplication, *, threads: int, limits: Limits = DEFAULTS) -> None:
+    def __init__(
+        self, wsgi: WsgiApplication, *, threads: int, limits: Limits = DEFAULTS, proxies: PrivateNetworks = False
+    ) -> None:
         self._wsgi = wsgi
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="web")
         self._limits = limits
+        self._proxies = proxies
         self._buffered = 0  # bytes of bodies held now; only the event loop's thread touches it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,12 +99,13 @@ class Bridge:
         body = bytearray()
         try:
             await self._read_body(scope, receive, into=body)
-            environ = build_environ(scope, bytes(body))
+            environ = build_environ(scope, bytes(body), proxies=self._proxies)
             # The copied context keeps what one request binds (log context, say) from the next one in its thread.
             run = copy_context().run
             response = await asyncio.get_running_loop().run_in_executor(self._pool, run, call_wsgi, self._wsgi, environ)
         except Refused as refused:
             response = refused.response()
+            record_refused(str(scope["method"]), refused)
         finally:
             self._buffered -= len(body)
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
@@ -125,6 +137,13 @@ class Bridge:
             raise Refused(408, "M_UNKNOWN", f"the body took over {limits.body_seconds:g} seconds") from None
 
 
+def record_refused(method: str, refused: Refused) -> None:
+    """Count and log a request that never comes to linmatrix.access_log."""
+    instruments.requests.labels("bridge", str(refused.status), refused.errcode).inc()
+    fields = {"method": method, "endpoint": "bridge", "status": refused.status, "errcode": refused.errcode}
+    logger.info("request", extra=fields)
+
+
 def check_headers(scope: Scope, *, limit: int) -> None:
     """Refuse what the headers alone give away.
 
@@ -137,7 +156,7 @@ def check_headers(scope: Scope, *, limit: int) -> None:
             raise Refused(415, "M_UNKNOWN", "a request body must not have a Content-Encoding")
 
 
-def build_environ(scope: Scope, body: bytes) -> Environ:
+def build_environ(scope: Scope, body: bytes, *, proxies: PrivateNetworks = False) -> Environ:
     """The WSGI environ of a request, and in RAW_URI the target as it stood on the request line."""
     raw_path: bytes = scope["raw_path"]
     query: bytes = scope["query_string"]
@@ -164,7 +183,11 @@ def build_environ(scope: Scope, body: bytes) -> Environ:
         "wsgi.run_once": False,
     }
     if client := scope.get("client"):
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
+        address, scheme = origin(
+            scope["headers"], address=client[0], scheme=environ["wsgi.url_scheme"], trusted=proxies
+        )
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = address, str(client[1])
+        environ["wsgi.url_scheme"] = scheme
     _add_headers(environ, scope["headers"])
     return environ
 

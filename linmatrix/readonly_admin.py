@@ -4,32 +4,47 @@ Read-only, because rooms, events and transactions are what servers have signed a
 be a row that no other server has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import orjson
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.checks import ModelAdminChecks
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
 
 MAX_SHOWN_BYTES = 256 * 1024
 """Of a transaction's body: the largest has 3 MiB, which no browser shows with pleasure."""
 
 
-class EstimatingPaginator(Paginator):
-    """Counts small results exactly and takes PostgreSQL's estimate for large ones.
+MAX_CHOSEN = 1_000
+"""Rows that an action takes at once."""
 
-    PostgreSQL keeps no counts: counting a million rows reads a million rows.
+
+class EstimatingPaginator(Paginator):
+    """Counts small results exactly, takes PostgreSQL's estimate for large ones, and ends after so many rows.
+
+    PostgreSQL keeps no counts: counting a million rows reads a million rows, and so does the page that comes after
+    them. Who looks for a row that far down searches for it.
     """
 
     exact_up_to = 10_000
+
+    @cached_property
+    def num_pages(self) -> int:
+        pages: int = super().num_pages
+        return min(pages, max(self.exact_up_to // self.per_page, 1))
 
     @cached_property
     def count(self) -> int:
@@ -42,15 +57,66 @@ class EstimatingPaginator(Paginator):
         return max(counted, int(plan[0]["Plan"]["Plan Rows"]))
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Lists and shows rows."""
+class PagedList(ChangeList):
+    """A list that is looked at in pages: where nothing narrows it down, nothing offers to show all of it."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> models.QuerySet:
+        if any("\0" in value for name in request.GET for value in request.GET.getlist(name)):
+            raise IncorrectLookupParameters  # PostgreSQL takes it in no text
+        return super().get_queryset(request, exclude_parameters)
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        if not self.query and not self.get_filters_params():
+            self.full_result_count = self.result_count
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Lists and shows rows.
+
+    A list is in the order of an index. Where others can be chosen (`sortable_by`), the table is a small one. What is
+    typed into the search box is looked up in one column, which its first character names: a condition on several
+    columns at once could use the index of none.
+    """
+
+    # Django's: unfold's would ask the database whether permissions exist, and checks run before there are tables.
+    checks_class = ModelAdminChecks
+    search_by: ClassVar[Mapping[str, str]] = {}
+    """Lookups by the first characters of what is searched for, "" for everything else; the first that fits."""
+
+    sortable_by: Sequence[str] = ()
 
     paginator = EstimatingPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
-    list_max_show_all = 200
+    list_max_show_all = 0
     actions = None
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return PagedList
+
+    def get_search_fields(self, request: HttpRequest) -> Sequence[str]:
+        return [*self.search_by.values(), *super().get_search_fields(request)]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet, search_term: str
+    ) -> tuple[models.QuerySet, bool]:
+        if not self.search_by or not search_term:
+            return super().get_search_results(request, queryset, search_term)
+        term = search_term.strip()
+        found = (lookup for first, lookup in self.search_by.items() if term.startswith(first))
+        lookup = next(found, None)
+        return (queryset.filter(**{lookup: term}) if lookup else queryset.none()), False
+
+    def response_action(self, request: HttpRequest, queryset: models.QuerySet) -> HttpResponse | None:
+        """Refuse to act on everything that a list finds where that is more than `MAX_CHOSEN`."""
+        across = request.POST.get("select_across", "0") not in ("", "0")
+        if across and queryset.order_by()[: MAX_CHOSEN + 1].count() > MAX_CHOSEN:
+            text = f"Choose at most {MAX_CHOSEN:,} at once: filter or search, or choose them on the page."
+            self.message_user(request, text, messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+        return super().response_action(request, queryset)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -81,14 +147,15 @@ def pretty_json(text: str | bytes | memoryview | None) -> SafeString | str:
         return "-"
     encoded = text.encode() if isinstance(text, str) else bytes(text)
     size = f"{len(encoded):,} bytes"
-    try:
-        indented = orjson.dumps(orjson.loads(encoded), option=orjson.OPT_INDENT_2)
-    except orjson.JSONDecodeError:
-        indented = encoded
+    indented = encoded
+    # Indentation can make a hundred bytes of one.
+    if len(encoded) <= MAX_SHOWN_BYTES:
+        with suppress(orjson.JSONDecodeError):
+            indented = orjson.dumps(orjson.loads(encoded), option=orjson.OPT_INDENT_2)
     cut = indented[:MAX_SHOWN_BYTES].decode(errors="replace")
     rest = "\n…" if len(indented) > MAX_SHOWN_BYTES else ""
     return format_html(
-        '<div>{}</div><pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">{}{}</pre>',
+        '<div class="lm-size">{}</div><pre class="lm-pre">{}{}</pre>',
         size,
         cut,
         rest,

@@ -1,17 +1,34 @@
 """What an operator sees of rooms. Only the provider's own users can be edited here."""
 
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.decorators import action
 
 from linmatrix.protocol.identifiers import is_user_id
-from linmatrix.readonly_admin import ChosenValues, ReadOnlyAdmin, list_link, pretty_json, seconds_precise
+from linmatrix.readonly_admin import (
+    ChosenValues,
+    EstimatingPaginator,
+    PagedList,
+    ReadOnlyAdmin,
+    list_link,
+    pretty_json,
+    seconds_precise,
+)
+from rooms import pending
+from rooms.blocking import set_blocked
 from rooms.models import Event, Finding, Gap, LocalUser, PendingInvite, Room, RoomServer, StateEntry
 from rooms.overview import members_of, name_of, with_overview
 from rooms.wording import happened, moment
@@ -19,10 +36,10 @@ from rooms.wording import happened, moment
 
 @admin.register(Room)
 class RoomAdmin(ReadOnlyAdmin):
-    """Rooms that we host or take part in."""
+    """Rooms that we host or take part in. A room's own pages are the console's (`linmatrix.console.rooms`)."""
 
     list_display = (
-        "room_id",
+        "page",
         "name",
         "role",
         "hub_server",
@@ -40,7 +57,23 @@ class RoomAdmin(ReadOnlyAdmin):
         "is_blocked", "created_at", "more",
     )  # fmt: skip
     readonly_fields = ("name", "joined_users", "is_blocked", "more")
+    list_display_links = None
     actions = ("block", "unblock")  # type: ignore[assignment]  # the base has none, which is not meant for ever
+    actions_list = ("create", "join")
+
+    @action(description="Create a room", icon="add", permissions=["acting.create_room"])
+    def create(self, request: HttpRequest) -> HttpResponse:
+        """To the form for a new room."""
+        return HttpResponseRedirect(reverse("room:enter", args=["create"]))
+
+    @action(description="Join a room", icon="login", permissions=["acting.join_room"])
+    def join(self, request: HttpRequest) -> HttpResponse:
+        """To the form with which a user of ours enters a room."""
+        return HttpResponseRedirect(reverse("room:enter", args=["join"]))
+
+    @admin.display(description="room", ordering="room_id")
+    def page(self, room: Room) -> SafeString:
+        return format_html('<a href="{}">{}</a>', reverse("room:room", args=[quote(room.pk)]), room.room_id)
 
     def has_block_permission(self, request: HttpRequest) -> bool:
         """Whether the operator may block rooms: who may change rooms, of which nothing else can be changed."""
@@ -58,11 +91,11 @@ class RoomAdmin(ReadOnlyAdmin):
 
     def _set_blocked(self, request: HttpRequest, rooms: QuerySet[Room], *, blocked: bool) -> None:
         # By primary key: the list's query has annotations that an UPDATE need not compute.
-        ids = list(rooms.exclude(blocked=blocked).values_list("pk", flat=True))
-        Room.objects.filter(pk__in=ids).update(blocked=blocked)
-        for room in Room.objects.filter(pk__in=ids):
+        changed = set_blocked(rooms.values_list("pk", flat=True), blocked=blocked)
+        for room in changed:
             self.log_change(request, room, "Blocked." if blocked else "Unblocked.")
-        self.message_user(request, f"{len(ids)} rooms were {'blocked' if blocked else 'unblocked'}.")
+        number = "1 room was" if len(changed) == 1 else f"{len(changed)} rooms were"
+        self.message_user(request, f"{number} {'blocked' if blocked else 'unblocked'}.")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
         return with_overview(super().get_queryset(request))
@@ -92,7 +125,7 @@ class RoomAdmin(ReadOnlyAdmin):
 
 
 class EventTypes(ChosenValues):
-    """By type."""
+    """By type. Of state, an index knows; messages are nearly everything else."""
 
     title = "type"
     parameter_name = "type"
@@ -100,6 +133,10 @@ class EventTypes(ChosenValues):
         "m.room.message", "m.room.member", "m.room.create", "m.room.power_levels", "m.room.join_rules",
         "m.room.history_visibility", "m.room.name", "m.room.topic",
     )  # fmt: skip
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        found = super().queryset(request, queryset)
+        return found.filter(state_key__isnull=False) if self.value() in self.values[1:] else found
 
 
 @admin.register(Event)
@@ -109,7 +146,7 @@ class EventAdmin(ReadOnlyAdmin):
     list_display = ("position", "made_at", "sender", "what", "verdict", "in_room")
     list_display_links = ("position", "made_at")
     list_filter = ("verdict", EventTypes)
-    search_fields = ("event_id__exact", "room_id__exact")
+    search_by: ClassVar = {"$": "event_id__exact", "!": "room_id__exact"}
     search_help_text = "An event id or a room id, in full"
     # The way back through the index that keeps one event per position.
     ordering = ("-room_id", "-position")
@@ -158,10 +195,13 @@ class StateEntryAdmin(ReadOnlyAdmin):
     """State and from where to where it was in force."""
 
     list_display = ("type", "state_key", "room_id", "position", "replaced_at", "event_id")
-    list_filter = (CurrentState, EventTypes)
-    search_fields = ("room_id__exact",)
-    search_help_text = "A room id, in full"
+    search_by: ClassVar = {"!": "room_id__exact"}
+    search_help_text = "A room id, in full; then there are filters too"
     ordering = ("-room_id", "-position")
+
+    def get_list_filter(self, request: HttpRequest) -> tuple[type[ChosenValues], ...]:
+        # Of one room's state, and not of all state that there is.
+        return (CurrentState, EventTypes) if request.GET.get("room") or request.GET.get("q") else ()
 
 
 @admin.register(RoomServer)
@@ -169,9 +209,8 @@ class RoomServerAdmin(ReadOnlyAdmin):
     """Servers in rooms, and how far each has been sent what happened there."""
 
     list_display = ("server", "room_id", "joined_position", "left_position", "sent_position", "joined_users")
-    list_filter = (("left_position", admin.EmptyFieldListFilter),)
-    search_fields = ("server__startswith", "room_id__exact")
-    search_help_text = "The beginning of a server's name, or a room id in full"
+    search_by: ClassVar = {"!": "room_id__exact", "": "server__exact"}
+    search_help_text = "A server's name or a room id, in full"
     ordering = ("server", "room_id", "-joined_position")
 
 
@@ -186,15 +225,23 @@ class LocalUserForm(forms.ModelForm):
 
 
 @admin.register(LocalUser)
-class LocalUserAdmin(admin.ModelAdmin):
+class LocalUserAdmin(ModelAdmin):
     """The provider's people. Deactivated and not deleted: the id stands in rooms, and nobody else should get it."""
 
     form = LocalUserForm
+    paginator = EstimatingPaginator
+    show_full_result_count = False
+    list_per_page = 25  # each row is a form, which takes its time
+    list_max_show_all = 0
+    sortable_by = ()
     list_display = ("localpart", "display_name", "refuses_invites", "deactivated")
     list_editable = ("refuses_invites", "deactivated")
     list_filter = ("deactivated", "refuses_invites")
     search_fields = ("localpart", "display_name")
     ordering = ("localpart",)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return PagedList
 
     def get_readonly_fields(self, request: HttpRequest, obj: LocalUser | None = None) -> tuple[str, ...]:
         return ("localpart",) if obj else ()
@@ -207,11 +254,20 @@ class LocalUserAdmin(admin.ModelAdmin):
 class PendingInviteAdmin(ReadOnlyAdmin):
     """Invites to rooms elsewhere that our users have not answered."""
 
-    list_display = ("user_id", "room_id", "hub_server", "received_at")
-    search_fields = ("user_id", "room_id", "hub_server")
+    list_display = ("user_id", "room_id", "hub_server", "received_at", "answer")
+    search_by: ClassVar = {"@": "user_id__exact", "!": "room_id__exact", "": "hub_server__exact"}
+    search_help_text = "A user's or a room's id, or a hub's name, in full"
     ordering = ("-received_at",)
     fields = ("user_id", "room_id", "hub_server", "room_version", "event_id", "received_at", "invite", "shown_state")
     readonly_fields = ("invite", "shown_state")
+
+    @admin.display(description="answer")
+    def answer(self, row: PendingInvite) -> SafeString:
+        """Links to the forms of `linmatrix.console.rooms`, which know who may use them."""
+        answers = [("refuse", "Take back")] if pending.is_knock(row) else [("join", "Accept"), ("refuse", "Refuse")]
+        query = urlencode({"room_id": row.room_id, "user_id": row.user_id})
+        links = [(f"{reverse('room:enter', args=[name])}?{query}", text) for name, text in answers]
+        return format_html_join(" · ", '<a href="{}">{}</a>', links)
 
     @admin.display(description="invite")
     def invite(self, row: PendingInvite) -> SafeString | str:
@@ -238,7 +294,8 @@ class FindingAdmin(ReadOnlyAdmin):
 
     list_display = ("created_at", "kind", "server", "room_id", "event_id", "reason")
     list_filter = ("kind",)
-    search_fields = ("server", "room_id__exact", "event_id")
+    search_by: ClassVar = {"$": "event_id__exact", "!": "room_id__exact", "": "server__exact"}
+    search_help_text = "A server's name, a room id or an event id, in full"
     ordering = ("-created_at",)
     fields = ("created_at", "kind", "server", "room", "event_id", "reason", "proof")
     readonly_fields = ("reason", "proof")

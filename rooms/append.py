@@ -10,14 +10,18 @@ it, and `append` them one by one: state evolves in memory with each. Everything 
 statements when the block ends, however many events there are, and is committed with it.
 """
 
+import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 
 from linmatrix import prepared
+from linmatrix.metrics import instruments
 from linmatrix.protocol.auth_events import read_state
 from linmatrix.protocol.events import Pdu
 from linmatrix.protocol.identifiers import domain_of
@@ -35,6 +39,9 @@ _SELECT_ROOM = f"SELECT {', '.join(_ROOM_FIELDS)} FROM rooms_room WHERE"  # noqa
 
 ACCEPTED = (Event.Verdict.ACCEPTED, Event.Verdict.REDACTED)
 """Verdicts with which an event takes effect."""
+
+
+_row_wait = instruments.lock_wait_seconds.labels("row")
 
 
 class _Row(NamedTuple):
@@ -133,8 +140,11 @@ class Line:
             after = membership(self.state, key[1])
             self._audience.record(server=domain_of(key[1]), before=before, after=after, position=position)
 
-    def write(self) -> None:
-        """Write what was appended. `open_line` calls it at the end of its block."""
+    def write(self, *, announce: bool = True) -> None:
+        """Write what was appended. `open_line` calls it at the end of its block.
+
+        `announce` False leaves it to the caller to send `events_appended` in the same transaction.
+        """
         if not self._rows:
             return
         insert_events(
@@ -149,9 +159,12 @@ class Line:
             "UPDATE rooms_room SET head_position = %s, head_event_id = %s WHERE room_id = %s",
             [self.room.head_position, self.room.head_event_id, self.room.room_id],
         )
-        events_appended.send(
-            sender=Room, room=self.room, first_position=self._first_position, last_position=self.room.head_position
-        )
+        if announce:
+            events_appended.send(
+                sender=Room, room=self.room, first_position=self._first_position, last_position=self.room.head_position
+            )
+        verdicts = Counter(str(row.verdict) for row in self._rows)
+        transaction.on_commit(partial(_count_events, str(self.room.role), verdicts))
         self._rows, self._state_rows = [], []
 
     def _write_state(self) -> None:
@@ -170,6 +183,11 @@ class Line:
             entries.append(entry)
         close_state(self.room.room_id, replaced)
         StateEntry.objects.bulk_create(entries)
+
+
+def _count_events(role: str, verdicts: dict[str, int]) -> None:
+    for verdict, number in verdicts.items():
+        instruments.events.labels(role, verdict).inc(number)
 
 
 def close_state(room_id: str, replaced: dict[StateKey, int]) -> None:
@@ -235,10 +253,15 @@ def open_line(room_id: str, *, now: datetime) -> Iterator[Line]:
 
     Raises `Room.DoesNotExist`. An exception in the block leaves the room unchanged.
     """
+    begun = time.perf_counter()
     with transaction.atomic():
-        line = Line(_locked_room(room_id), now=now)
+        room = _locked_room(room_id)
+        locked = time.perf_counter()
+        line = Line(room, now=now)
         yield line
         line.write()
+    _row_wait.observe(locked - begun)
+    instruments.append_seconds.observe(time.perf_counter() - locked)
 
 
 def create_line(room: Room, *, now: datetime) -> Line:

@@ -13,10 +13,13 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Count, Q
 
+from linmatrix.metrics import instruments
 from linmatrix.protocol.events import Pdu
 from rooms.models import Event, Finding, Room
 
@@ -29,6 +32,15 @@ UNVERIFIABLE_GRACE = timedelta(minutes=10)
 """How long an event whose keys cannot be had holds up those that follow it, and with them all that the hub has for
 us. Its server may be starting again, and what is passed over is lost to us; but one that is gone for good must not
 end the room here."""
+
+
+for _kind in Finding.Kind:
+    instruments.findings.labels(str(_kind))  # at 0 from the start, or Prometheus would not see the first one come
+
+
+def _count(kinds: Iterable[str]) -> None:
+    for kind in kinds:
+        instruments.findings.labels(kind).inc()
 
 
 def one_line(reason: str) -> str:
@@ -92,6 +104,7 @@ class Findings:
                 new.append(found)
         texts = self._texts({event_id for found in new for event_id in found.related})
         Finding.objects.bulk_create([self._row(found, texts) for found in new], ignore_conflicts=True)
+        transaction.on_commit(partial(_count, [str(found.kind) for found in new]))
         self._found.clear()
 
     def _texts(self, event_ids: Collection[str]) -> dict[str, str]:

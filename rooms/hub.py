@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from keys.local import signing_key
+from linmatrix.metrics import instruments
 from linmatrix.protocol import auth_rules
 from linmatrix.protocol.auth_events import AuthorizedEvent, select_auth_events
 from linmatrix.protocol.completion import complete, new_event
@@ -61,7 +62,16 @@ def _append(room_id: str, lpdus: Sequence[tuple[Lpdu, datetime]]) -> list[Outcom
             if outcome.pdu is not None:
                 known[lpdu.lpdu_id] = outcome.pdu.event_id
             outcomes.append(outcome)
+    _count(outcomes)
     return outcomes
+
+
+def _count(outcomes: Sequence[Outcome]) -> None:
+    """Count what did not become an event; `rooms.append` counts those that did."""
+    if known := sum(bool(outcome.known_event_id) for outcome in outcomes):
+        instruments.events.labels("hub", "known").inc(known)
+    if refused := sum(outcome.refusal is not None for outcome in outcomes):
+        instruments.events.labels("hub", "refused").inc(refused)
 
 
 _appends: Joint[tuple[Lpdu, datetime], Outcome] = Joint(_append, max_items=MAX_TOGETHER)

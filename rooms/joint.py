@@ -8,11 +8,16 @@ Between processes the row's lock decides, as ever.
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from linmatrix.metrics.instruments import lock_wait_seconds
+
 logger = logging.getLogger(__name__)
+
+_waits = lock_wait_seconds.labels("process")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,7 +57,9 @@ class Joint(Generic[Item, Result]):
             else:
                 waiting.append(request)
         if request.taken is None:
+            begun = time.perf_counter()
             request.woken.wait()
+            _waits.observe(time.perf_counter() - begun)
         taken, request.taken = request.taken, None  # which has the request itself in it
         if taken is not None:
             self._serve(key, taken)

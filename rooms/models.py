@@ -1,7 +1,8 @@
 """Rooms and their lines of events, in tables.
 
 Only whoever holds the lock of a room's row writes its events, state and audience: `rooms.append` at the end of the
-line, `rooms.adoption` and `rooms.history` what a participant learns of before, `rooms.redactions` over what is there.
+line, `rooms.adoption` and `rooms.history` what a participant learns of before, `rooms.redactions` over what is there,
+`rooms.importing` a whole line out of a file.
 Every table carries the room as the first column of its keys, so that the schema can be distributed
 by room. Positions count events of one room from 1; a room that we take part in counts from where we joined,
 with room for the history before (`rooms.participant`).
@@ -9,6 +10,7 @@ with room for the history before (`rooms.participant`).
 
 from typing import ClassVar
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q, Value
 from django.db.models.functions import StrIndex, Substr
@@ -37,6 +39,12 @@ class Room(models.Model):
                 condition=Q(head_position=0, head_event_id="") | Q(head_position__gt=0) & ~Q(head_event_id=""),
                 name="room_head_is_an_event",
             ),
+        ]
+        # The console's list, and its counts. An append changes none of these, so that its update of the row touches no
+        # index.
+        indexes: ClassVar = [
+            models.Index(fields=["-created_at", "room_id"], name="room_newest"),
+            models.Index(fields=["role", "-created_at", "room_id"], name="room_by_role"),
         ]
 
     def __str__(self) -> str:
@@ -76,6 +84,18 @@ class Event(models.Model):
             models.CheckConstraint(
                 condition=Q(verdict__in=["accepted", "soft-failed", "rejected", "redacted"]), name="event_verdict_known"
             ),
+        ]
+        indexes: ClassVar = [
+            # For operators, who ask for few of many: nearly all events are accepted messages, which are in neither.
+            models.Index(
+                fields=["verdict", "room", "position"], condition=~Q(verdict="accepted"), name="event_not_accepted"
+            ),
+            models.Index(
+                fields=["type", "room", "position"], condition=Q(state_key__isnull=False), name="event_state_by_type"
+            ),
+            # Figures over time. Events come in the order of their times, so that this one has next to no size and costs
+            # an append next to nothing.
+            BrinIndex(fields=["received_at"], autosummarize=True, pages_per_range=32, name="event_by_time"),
         ]
 
     def __str__(self) -> str:
@@ -162,6 +182,7 @@ class RoomServer(models.Model):
     joined_users = models.IntegerField(db_comment="joined users of the server; the stay ends when none is left")
 
     class Meta:
+        verbose_name, verbose_name_plural = "server in a room", "servers in rooms"
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["room", "server"], condition=Q(left_position__isnull=True), name="stay_one_current"
@@ -174,6 +195,8 @@ class RoomServer(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["room", "server", "joined_position"], name="stay_by_room"),
+            # The console's list.
+            models.Index(fields=["server", "room", "-joined_position"], name="stay_by_server"),
             # The audience of an event: besides current stays, those that ended with it.
             models.Index(fields=["room", "left_position"], name="stay_by_end"),
             # What is left to send to a server: its current stays and those not yet sent to their end.
@@ -218,6 +241,7 @@ class PendingInvite(models.Model):
     received_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        verbose_name, verbose_name_plural = "invite or knock", "invites and knocks"
         constraints: ClassVar = [models.UniqueConstraint(fields=["room_id", "user_id"], name="invite_one_per_user")]
 
     def __str__(self) -> str:
@@ -252,6 +276,7 @@ class Gap(models.Model):
     last_error = models.TextField(default="", blank=True)
 
     class Meta:
+        verbose_name = verbose_name_plural = "missing history"
         constraints: ClassVar = [models.UniqueConstraint(fields=["room", "before_position"], name="gap_one_per_place")]
         indexes: ClassVar = [models.Index(fields=["next_attempt"], name="gap_due")]
 

@@ -9,9 +9,8 @@ before it, fetched afterwards, fills the positions below it downwards (`rooms.hi
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from django.conf import settings
 from django.db import transaction
 
 from linmatrix.protocol import auth_rules
@@ -26,9 +25,6 @@ from rooms.findings import Findings, one_line, passed_over
 from rooms.join_answer import CheckedAnswer, check_answer
 from rooms.models import Event, Finding, PendingJoin, Room
 from rooms.state_events import state_events
-
-CHECKING_SECONDS = 10.0
-"""Time to check and store the answer to a join."""
 
 
 class Predecessor(Exception):
@@ -56,13 +52,13 @@ def append_pdus(room_id: str, pdus: Sequence[Pdu], *, now: datetime) -> list[str
     Raises `Predecessor`, with nothing changed, when one's predecessor is unknown; `Room.DoesNotExist`.
     """
     with open_line(room_id, now=now) as line:
-        appending = _Appending(line, pdus)
+        appending = Appending(line, pdus)
         appended = [pdu.event_id for pdu in pdus if appending.append(pdu)]
         appending.findings.write()
     return appended
 
 
-class _Appending:
+class Appending:
     """A run of events from the hub that are appended together, and what is known beforehand."""
 
     def __init__(self, line: Line, pdus: Sequence[Pdu]) -> None:
@@ -203,26 +199,6 @@ def _predecessors(pdus: Sequence[Pdu]) -> set[str]:
 def _cited_events(event_ids: Collection[str]) -> dict[str, CitedEvent]:
     rows = Event.objects.filter(event_id__in=event_ids).values_list("event_id", "room_id", "type", "state_key")
     return {event_id: CitedEvent(room_id, type_, state_key) for event_id, room_id, type_, state_key in rows}
-
-
-def hold_for_join(room_id: str, user_id: str, *, now: datetime) -> None:
-    """Note that a join is under way: events of the room that arrive meanwhile wait for it.
-
-    They do for as long as its two requests and the check of the answer may take, should the process die.
-    """
-    limits = settings.LIMITS
-    lease = timedelta(seconds=limits.handshake_seconds + limits.join_seconds + CHECKING_SECONDS)
-    PendingJoin.objects.update_or_create(room_id=room_id, user_id=user_id, defaults={"lease_until": now + lease})
-
-
-def release_join(room_id: str, user_id: str) -> None:
-    """Note that the join has ended, however it did."""
-    PendingJoin.objects.filter(room_id=room_id, user_id=user_id).delete()
-
-
-def join_under_way(room_ids: Collection[str], *, now: datetime) -> bool:
-    """Whether one of our users is joining one of the rooms at this moment."""
-    return PendingJoin.objects.filter(room_id__in=room_ids, lease_until__gt=now).exists()
 
 
 def begin_stay(

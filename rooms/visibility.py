@@ -138,7 +138,7 @@ class View:
         """Ids of those of the events at which a user of the server was invited or joined."""
         if not events:
             return set()
-        entries = _memberships(_overlapping(self.room, events), self.server)
+        entries = memberships_of(_overlapping(self.room, events), self.server)
         rows = list(entries.values_list("position", "replaced_at", "event_id"))
         contents = state_events.get_many([event_id for *_, event_id in rows])
         spans = [
@@ -176,14 +176,15 @@ def _overlapping(room: Room, events: Iterable[Event]) -> QuerySet[StateEntry]:
     return StateEntry.objects.filter(still_in_force, room=room, position__lte=max(positions))
 
 
-def _memberships(entries: QuerySet[StateEntry], server: str) -> QuerySet[StateEntry]:
+def memberships_of(entries: QuerySet[StateEntry], server: str) -> QuerySet[StateEntry]:
+    """Those of the entries that are memberships of users of `server`."""
     return entries.alias(users_server=_USERS_SERVER).filter(type="m.room.member", users_server=server)
 
 
 def _waiting(room: Room, server: str, *, after: int) -> frozenset[int]:
     """Positions, later than `after`, of the server's users' memberships that are an invite or a knock now."""
     current = StateEntry.objects.filter(room=room, position__gt=after, replaced_at__isnull=True)
-    rows = list(_memberships(current, server).values_list("position", "event_id"))
+    rows = list(memberships_of(current, server).values_list("position", "event_id"))
     contents = state_events.get_many([event_id for _, event_id in rows])
     return frozenset(
         position for position, event_id in rows if contents[event_id].content.get("membership") in ("invite", "knock")

@@ -1,42 +1,34 @@
 """What the commands for people share: naming rooms and users, waiting for a hub's answer, and clear failures.
 
-Every command acts through the same functions as the rest of the server (`federation.sending`,
-`federation.handshakes`). Whatever refuses is told in one line with exit status 1, without a traceback. Output is
-coloured on a terminal, and plain, with tabs between columns, where it is piped.
+Every command acts through the verbs of `federation.acting_in_rooms`. Whatever refuses is told in one line with exit
+status 1, without a traceback. Output is coloured on a terminal, and plain, with tabs between columns, where piped.
 """
 
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO, cast
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from federation.errors import ApiError
-from federation.handshakes import HandshakeFailed
-from federation.outbound import QueueFull
-from federation.sending import Outcome, Sent, outcome
-from linmatrix.protocol.errors import ProtocolError
+from federation.acting_in_rooms import REFUSALS, reason_of, user_id_of, wait_for_echo
+from federation.sending import Sent
 from linmatrix.protocol.identifiers import is_room_id
-from linmatrix.transport.errors import TransportError
 from rooms.models import Event, PendingInvite, Room
 from rooms.wording import shown
 
 ECHO_SECONDS = 15.0
 """How long a command waits for the hub by default. What is queued stays queued when it stops waiting."""
 
-POLL_SECONDS = 0.05
-
 STILL_WAITING = 3
 """Exit status when the hub has not answered yet: neither success nor refusal."""
 
 MAX_MATCHES = 5
+
+__all__ = ["Acting", "AsUser", "Failed", "InRoom", "room_id_of", "user_id_of"]
 
 
 class Failed(CommandError):
@@ -71,14 +63,10 @@ class Acting(BaseCommand):
             self.act(**options)
         except Room.DoesNotExist:
             raise Failed("This server does not know that room; `rooms` lists those that it knows.") from None
-        except (ProtocolError, HandshakeFailed, ApiError, QueueFull) as refusal:
-            raise Failed(str(refusal)) from None
-        except TransportError as error:
-            raise Failed(error.reason) from None
+        except REFUSALS as refusal:
+            raise Failed(reason_of(refusal)) from None
         except ImproperlyConfigured as error:
             raise Failed(f"{error} (is DATABASE_URL set?)") from None
-        except OperationalError as error:
-            raise Failed(f"The database is not available: {str(error).splitlines()[0]}") from None
         finally:
             logging.disable(logging.NOTSET)
 
@@ -144,20 +132,6 @@ class AsUser(InRoom):
         self.screen.print(result.event_id)
         if result.verdict == Event.Verdict.REJECTED:
             raise Failed("The hub took it, but it does not pass this server's own checks; it takes no effect here.")
-
-
-def wait_for_echo(room_id: str, lpdu_id: str, *, seconds: float) -> Outcome:
-    """Look for what became of an LPDU until the hub has decided or the time is up."""
-    end = time.monotonic() + seconds
-    while not (result := outcome(room_id, lpdu_id)).settled and time.monotonic() < end:
-        time.sleep(POLL_SECONDS)
-    return result
-
-
-def user_id_of(text: str) -> str:
-    """A user id from what a person types: `alice` is ours, `bob:example.org` need not have its @."""
-    name = text if text.startswith("@") else f"@{text}"
-    return name if ":" in name else f"{name}:{settings.SERVER_NAME}"
 
 
 def room_id_of(text: str) -> str:

@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
+from federation.acting_in_rooms import change_membership
 from federation.management.acting import AsUser, user_id_of
-from federation.sending import send_event
 
 
 class Removing(AsUser):
@@ -20,11 +20,11 @@ class Removing(AsUser):
 
     def act(self, **options: Any) -> None:
         room = self.room(options["room"])
-        sent = send_event(
+        sent = change_membership(
             room_id=room.room_id,
             sender=user_id_of(options["user"]),
-            type="m.room.member",
-            content={"membership": self.membership, **({"reason": options["reason"]} if options["reason"] else {})},
-            state_key=user_id_of(options["target"]),
+            user_id=user_id_of(options["target"]),
+            membership=self.membership,
+            reason=options["reason"],
         )
         self.report(room.room_id, sent, options)

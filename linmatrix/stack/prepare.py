@@ -6,10 +6,13 @@ Two of Django's commands in one process: starting Django takes longer than eithe
 import django
 from django.core.management import call_command
 
+from linmatrix.startup import configured
+
 
 def main() -> None:
     """Run `migrate` and `collectstatic`."""
-    django.setup()
+    with configured():
+        django.setup()
     call_command("migrate", interactive=False)
     call_command("collectstatic", interactive=False)
 

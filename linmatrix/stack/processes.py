@@ -89,13 +89,17 @@ class Process:
             raise StackError(f"{self.name} was never started")
         return self._child.pid
 
-    def stop(self, *, seconds: float = STOP_SECONDS) -> None:
-        """Ask it to end, wait, then end it and its process group. Does nothing when it is not running."""
+    def stop(self, *, seconds: float = STOP_SECONDS) -> bool:
+        """Ask it to end, wait, then end it and its process group. Does nothing when it is not running.
+
+        Returns whether it ended when it was asked to.
+        """
         self._settle()
-        if self._child is not None:
-            self._child.send_signal(self._stop_signal)
-            self.resume()  # one that is paused would not hear it
-            self._end(seconds)
+        if self._child is None:
+            return True
+        self._child.send_signal(self._stop_signal)
+        self.resume()  # one that is paused would not hear it
+        return self._end(seconds)
 
     def kill(self) -> None:
         """End it and its process group at once, as a crash would."""
@@ -121,17 +125,20 @@ class Process:
         """Wait until a start that Ctrl-C interrupted here has run its course in the spawner."""
         _spawner.submit(lambda: None).result()
 
-    def _end(self, seconds: float) -> None:
+    def _end(self, seconds: float) -> bool:
         assert self._child is not None
+        ended = False
         try:
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(timeout=seconds)
+                ended = True
         finally:
             # The group too when its leader has gone, for the leader may have left others.
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
             self._child.wait()
             self._child = None
+        return ended
 
     def last_lines(self, count: int = LOG_LINES_SHOWN) -> str:
         """The end of its log."""
@@ -164,7 +171,7 @@ class Part(Protocol):
     @property
     def alive(self) -> bool: ...
     def start(self) -> object: ...
-    def stop(self) -> None: ...
+    def stop(self) -> object: ...
     def kill(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...

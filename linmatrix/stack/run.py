@@ -12,9 +12,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from linmatrix.environment.reading import InvalidSettings, read
 from linmatrix.stack.errors import StackError
 from linmatrix.stack.server import PROJECT, Server
 from linmatrix.stack.signals import StopRequested, stop_signals
+from linmatrix.startup import SAID
 
 DEFAULT_SERVER_NAME = "linmatrix.localhost:8448"
 ADMIN = "admin"
@@ -46,7 +48,11 @@ def main() -> int:
 
 
 def server_from(environment: Mapping[str, str]) -> Server:
-    """The server that these environment variables describe."""
+    """The server that these environment variables describe. Raises StackError for what it could not start with."""
+    try:
+        configured = read(environment)
+    except InvalidSettings as error:
+        raise StackError(f"{SAID}{error}") from None
     server_name = environment.get("LINMATRIX_SERVER_NAME") or DEFAULT_SERVER_NAME
     # Development names are loopback; a server with a public name has no business with private addresses.
     private = "1" if server_name.partition(":")[0].endswith(".localhost") else "0"
@@ -56,7 +62,7 @@ def server_from(environment: Mapping[str, str]) -> Server:
         host=environment.get("LINMATRIX_HOST") or "127.0.0.1",
         database_url=environment.get("DATABASE_URL") or None,
         redis_url=environment.get("REDIS_URL") or None,
-        web_workers=int(environment.get("LINMATRIX_WEB_WORKERS") or 1),
+        web_workers=configured["LINMATRIX_WEB_WORKERS"],
         extra_environment={
             "LINMATRIX_ALLOW_PRIVATE_ADDRESSES": environment.get("LINMATRIX_ALLOW_PRIVATE_ADDRESSES", private)
         },

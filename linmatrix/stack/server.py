@@ -10,6 +10,7 @@ one certificate Authority, so that they trust each other.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -72,6 +73,7 @@ class Server:
         self._database_url = database_url
         self._redis_url = redis_url
         self._extra_environment = dict(extra_environment or {})
+        self._metrics = self.folder / "metrics"
         self._lock = FolderLock(self.folder)
         self._hold = PortHold()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +129,8 @@ class Server:
     def start(self) -> None:
         """Start every part, with the database migrated, and return when requests are answered."""
         self.acquire()
+        # Of processes before the machine's last start, maybe, whose ids now are others'.
+        shutil.rmtree(self._metrics, ignore_errors=True)
         for service in list(self._parts):
             self.start_part(service)
         self.prepare()
@@ -184,7 +188,12 @@ class Server:
                 return
             # Made anew: the environment may have changed since.
             self._parts[part] = Process(
-                part, [sys.executable, *self._command(part)], log=self.log(part), env=self.environment(), cwd=PROJECT
+                part,
+                [sys.executable, *self._command(part)],
+                log=self.log(part),
+                # Where they put their metrics together; commands beside them count for themselves.
+                env={"PROMETHEUS_MULTIPROC_DIR": str(self._metrics), **self.environment()},
+                cwd=PROJECT,
             )
         self._parts[part].start()
         if part == "web" and wait:

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from linmatrix.stack.driver import Driver, Refused
+from linmatrix.stack.driver import ANSWER_SECONDS, Driver, Refused
 from linmatrix.stack.errors import StackError
 from linmatrix.stack.server import Server
 
@@ -21,10 +21,11 @@ POLL_SECONDS = 0.02
 
 
 class Stage:
-    """Servers by their short names, the first one being the hub of the room."""
+    """Servers by their short names, the first one being the hub of the room. An event has so many seconds to arrive."""
 
-    def __init__(self, console: Console, servers: dict[str, Server]) -> None:
+    def __init__(self, console: Console, servers: dict[str, Server], *, seconds: float = ARRIVAL_SECONDS) -> None:
         self.console = console
+        self._seconds = seconds
         self.servers = servers
         self.hub = next(iter(servers))
         self.present = [self.hub]
@@ -38,7 +39,7 @@ class Stage:
     def connect(self, names: Iterable[str]) -> None:
         """Be ready to act on these servers, which are running."""
         for name in names:
-            self._drivers[name] = Driver(self.servers[name])
+            self._drivers[name] = Driver(self.servers[name], answer_seconds=self._seconds + ANSWER_SECONDS)
 
     def disconnect(self, names: Iterable[str]) -> None:
         """Let go of these servers, before they are stopped."""
@@ -63,7 +64,7 @@ class Stage:
         `absent` are servers for which this is the last event that they get.
         """
         begun = time.monotonic()
-        (event_id,) = self._drivers[name].run(verb, self.room, user, *arguments)
+        (event_id,) = self._drivers[name].run(verb, self.room, user, *arguments, "--timeout", f"{self._seconds:g}")
         self._show(begun, event_id)
         self.present = [server for server in self.present if server not in absent]
 
@@ -75,7 +76,7 @@ class Stage:
     def refused(self, name: str, verb: str, user: str, *arguments: str, what: str) -> None:
         """Have a user try what the room does not allow, and show the reason."""
         try:
-            self._drivers[name].run(verb, self.room, user, *arguments)
+            self._drivers[name].run(verb, self.room, user, *arguments, "--timeout", f"{self._seconds:g}")
         except Refused as refusal:
             line = Text.assemble(
                 (f"{'':6}  ", "dim"),
@@ -140,10 +141,9 @@ class Stage:
             self._position[name] = row["position"]
         return self._seen[name]
 
-    @staticmethod
-    def _wait(reached: Callable[[], bool], failure: str) -> None:
-        end = time.monotonic() + ARRIVAL_SECONDS
+    def _wait(self, reached: Callable[[], bool], failure: str) -> None:
+        end = time.monotonic() + self._seconds
         while not reached():
             if time.monotonic() > end:
-                raise StackError(f"{failure} within {ARRIVAL_SECONDS:.0f} s.")
+                raise StackError(f"{failure} within {self._seconds:.0f} s.")
             time.sleep(POLL_SECONDS)

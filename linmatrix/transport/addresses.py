@@ -106,6 +106,12 @@ def refusal(address: str, *, allow_private: PrivateNetworks) -> str | None:
     return _first(_UNUSABLE_V6, parsed) or (None if parsed in _GLOBAL_UNICAST_V6 else "reserved")
 
 
+def is_private(address: IPv4Address | IPv6Address, networks: PrivateNetworks) -> bool:
+    """Whether it is loopback or of a private network, and one of those that `networks` says."""
+    table = _PRIVATE_V4 if isinstance(address, IPv4Address) else _PRIVATE_V6
+    return any(address in network for network in table) and _is_allowed(address, networks)
+
+
 def _is_allowed(address: IPv4Address | IPv6Address, allowed: PrivateNetworks) -> bool:
     return allowed if isinstance(allowed, bool) else any(address in network for network in allowed)
 

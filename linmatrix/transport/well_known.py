@@ -110,7 +110,7 @@ class WellKnown:
             self._known.put(host, _NOTHING, ttl=failure_ttl(within))
             return _NOTHING
         try:
-            delegated, ttl = self._ask(host, deadline)
+            delegated, ttl = self.ask(host, deadline)
         except (TransportError, ProtocolError) as error:
             logger.info("%s is not delegated by .well-known: %s", host, error.reason)
             hurried = seconds < self._limits.well_known_seconds and time.monotonic() > deadline - _CLOSE
@@ -128,8 +128,8 @@ class WellKnown:
         self._errors.put(host, before + 1, ttl=2 * MAX_ERROR_TTL)
         return ttl
 
-    def _ask(self, host: str, deadline: float) -> tuple[str, float]:
-        """The delegated name and its time in seconds. Raises `TransportError` or `ProtocolError`."""
+    def ask(self, host: str, deadline: float) -> tuple[str, float]:
+        """The delegated name and its time in seconds, asked for now. Raises `TransportError` or `ProtocolError`."""
         url = _parse_url(PATH, base=f"https://{host}")
         seen = {url.text}
         while True:

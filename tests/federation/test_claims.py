@@ -1,4 +1,4 @@
-"""A claim on a request ends soon after its process, and not before its process is done with it."""
+"""A claim on a request or on a room to be joined ends soon after its process, and not before its process is done."""
 
 from datetime import timedelta
 from threading import Event
@@ -8,10 +8,14 @@ from django.db import DatabaseError
 from django.http import HttpResponse
 from django.utils import timezone
 
-from federation.claims import LEASE, LONGEST_SECONDS, RENEW_SECONDS, Claims, claims
+from federation.claims import LONGEST_SECONDS, claims, extend
 from federation.idempotency import Transaction, once
 from federation.models import InboundTransaction
 from linmatrix.limits import DEFAULTS
+from linmatrix.renewal import LEASE, LONGEST_LEASE, RENEW_SECONDS, Claims
+from rooms import joining
+from rooms.joining import held_for_join, join_under_way, note_join
+from rooms.models import PendingJoin
 from tests.support.lines import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -45,7 +49,7 @@ def row():
 
 def lease_after(clock, row, *, seconds):
     """The lease of a claim that has been held for so long, when claims are renewed."""
-    held = Claims(clock=clock)
+    held = Claims(extend, longest=LONGEST_SECONDS, clock=clock)
     with held.hold(row.pk):
         clock.seconds = seconds
         held.renew(now=NOW)
@@ -59,7 +63,7 @@ def test_a_claim_that_is_held_for_long_is_renewed(clock, row):
 
 def test_one_that_is_held_briefly_costs_nothing(clock, row, django_assert_num_queries):
     """The twin of the test above."""
-    held = Claims(clock=clock)
+    held = Claims(extend, longest=LONGEST_SECONDS, clock=clock)
     with held.hold(row.pk), django_assert_num_queries(0):
         clock.seconds = RENEW_SECONDS - 0.1
         held.renew(now=NOW)
@@ -70,7 +74,7 @@ def test_one_that_is_held_for_ever_is_not_renewed_for_ever(clock, row):
 
 
 def test_one_that_is_not_held_any_more_is_not_renewed(clock, row, django_assert_num_queries):
-    held = Claims(clock=clock)
+    held = Claims(extend, longest=LONGEST_SECONDS, clock=clock)
     with pytest.raises(DatabaseError), held.hold(row.pk):
         raise DatabaseError("the database is gone, and the claim cannot be given back")
     clock.seconds = RENEW_SECONDS
@@ -106,3 +110,37 @@ def test_a_request_is_claimed_while_it_is_processed_and_no_longer():
         assert claimed.pk in claims.held
         go_on.set()
     assert claimed.pk not in claims.held
+
+
+ROOM = "!r:peer.example.org"
+ALICE = "@alice:hub.example.org"
+
+
+def test_a_join_holds_its_room_while_it_goes_on_and_no_longer():
+    with held_for_join(ROOM, ALICE):
+        row = PendingJoin.objects.get()
+        assert row.pk in joining.joins.held
+        assert join_under_way([ROOM], now=timezone.now())
+        assert not join_under_way(["!other:peer.example.org"], now=timezone.now())
+    assert not join_under_way([ROOM], now=timezone.now())
+    assert row.pk not in joining.joins.held
+
+
+def test_a_join_that_takes_long_holds_its_room_for_longer(clock):
+    row = note_join(ROOM, ALICE, now=NOW)
+    held = Claims(joining.extend, longest=joining.LONGEST_SECONDS, clock=clock)
+    with held.hold(row.pk):
+        clock.seconds = RENEW_SECONDS
+        held.renew(now=NOW + LEASE / 2)
+    assert join_under_way([ROOM], now=NOW + LEASE)
+
+
+def test_the_join_of_a_process_that_died_holds_its_room_for_one_lease():
+    note_join(ROOM, ALICE, now=NOW)
+    assert join_under_way([ROOM], now=NOW + LEASE - timedelta(milliseconds=1))
+    assert not join_under_way([ROOM], now=NOW + LEASE)
+
+
+def test_a_join_that_a_wrong_clock_noted_holds_nothing():
+    note_join(ROOM, ALICE, now=NOW + LONGEST_LEASE)
+    assert not join_under_way([ROOM], now=NOW)

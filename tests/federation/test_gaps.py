@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from federation import gaps, handshakes
+from federation import backoff, gaps, handshakes
 from linmatrix.limits import DEFAULTS
 from linmatrix.protocol import completion
 from rooms.findings import UNVERIFIABLE_GRACE
@@ -273,3 +273,13 @@ def test_history_that_the_hub_withholds_is_noted_and_asked_for_again(tls_peer):
     gap.refresh_from_db()
     assert gap.failures == 1
     assert gap.next_attempt > timezone.now()
+
+
+@pytest.mark.parametrize(("ahead", "due"), [(timedelta(seconds=-1), False), (timedelta(seconds=1), True)])
+def test_history_put_off_by_a_wrong_clock_is_asked_for(ahead, due, tls_peer):
+    room = PeerRoom(tls_peer)
+    tls_peer.host(room)
+    handshakes.join(room_id=room.room_id, user_id=ALICE)
+    now = timezone.now()
+    Gap.objects.update(next_attempt=now + backoff.longest() + ahead)
+    assert bool(gaps.due_gaps(now=now)) is due

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from federation import gaps, handshakes, outbound
+from federation import gaps, handshakes, retrying
 from federation.handshakes import HandshakeFailed
 from rooms import pending
 from rooms.models import Event, Gap, PendingInvite, PendingJoin, Room, RoomServer
@@ -314,6 +314,6 @@ def test_history_that_the_hub_did_not_give_is_asked_for_again_when_the_hub_is_ba
     assert gaps.fill_gap(gap.pk) is gaps.Progress.LATER
     assert gaps.due_gaps() == []
     tls_peer.endpoints["GET", "backfill"] = answer
-    outbound.reset_backoff(tls_peer.name)
+    retrying.reset_backoff(tls_peer.name)
     assert gaps.due_gaps() == [gap.pk]
     assert gaps.fill_gap(gap.pk) is gaps.Progress.CLOSED

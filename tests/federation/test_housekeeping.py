@@ -24,8 +24,9 @@ from keys.models import KeyFetch, KeyResponse, ServerKey
 from linmatrix.limits import DEFAULTS
 from linmatrix.protocol.events import Lpdu
 from linmatrix.pruning import BATCH, prune
+from linmatrix.renewal import LEASE
+from rooms.joining import note_join
 from rooms.models import PendingJoin, Room
-from rooms.participant import hold_for_join
 from tests.support import keys as published
 from tests.support.lines import append, in_thread, make_room, message
 from tests.support.remote import Remote
@@ -104,7 +105,7 @@ def logged_in(until: datetime) -> None:
 
 
 def joining(at: datetime) -> None:
-    hold_for_join("!r:hub.example.org", "@alice:hub.example.org", now=at)
+    note_join("!r:hub.example.org", "@alice:hub.example.org", now=at)
 
 
 CASES: dict[str, tuple[Make, timedelta]] = {
@@ -112,7 +113,7 @@ CASES: dict[str, tuple[Make, timedelta]] = {
     "acknowledged transactions": (lambda at: sent(acked_at=at), OUTBOUND),
     "split transactions": (lambda at: sent(split_at=at), OUTBOUND),
     "transactions set aside": (lambda at: sent(set_aside_at=at), SET_ASIDE),
-    "abandoned joins": (joining, timedelta(seconds=90)),
+    "abandoned joins": (joining, LEASE),
     "key fetches": (asked, KEY_FETCH),
     "keys of servers in no room": (fetched, KEYS),
     "sessions": (logged_in, timedelta(0)),
@@ -355,7 +356,7 @@ def traffic(number: int, now: datetime, room: Room) -> None:
     deliver(PEER, send=Remote(), clock=lambda: now, chance=lambda: 0.0)
     asked(now, f"made-up{number}.example.org")
     fetched(now, f"made-up{number}.example.org")
-    hold_for_join("!r:hub.example.org", f"@user{number}:hub.example.org", now=now)
+    note_join("!r:hub.example.org", f"@user{number}:hub.example.org", now=now)
     logged_in(now + DAY)
 
 

@@ -27,8 +27,8 @@ from linmatrix.limits import DEFAULTS
 from linmatrix.protocol.signing import sign_object
 from linmatrix.protocol.state import StateEvent
 from linmatrix.transport.errors import NotConnected, TransportError
+from rooms.joining import note_join
 from rooms.models import Event, Gap
-from rooms.participant import hold_for_join
 from rooms.server_acl import Decisions
 from rooms.state_events import StateEventCache
 from tests.support import keys as published
@@ -224,7 +224,7 @@ def test_a_request_waits_for_another_as_long_as_is_set(name, txn_id, status, err
 
 
 def test_events_wait_for_a_join_as_long_as_is_set(tls_peer, room, limit):
-    hold_for_join(room.room_id, ALICE, now=timezone.now())
+    note_join(room.room_id, ALICE, now=timezone.now())
     limit(join_wait_seconds=0.0)
     began = time.monotonic()
     assert tls_peer.send([room.add(content={"n": 1}).event]).status_code == 503

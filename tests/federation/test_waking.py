@@ -1,6 +1,7 @@
 """What follows a failure: back-off, and the ways in which a destination is woken again."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -9,10 +10,11 @@ from django.utils import timezone
 from federation import tasks
 from federation.client import Answer
 from federation.delivery import LEASE, Outcome, deliver, step
-from federation.models import Destination, OutboundTransaction
-from federation.outbound import reset_backoff
+from federation.models import Destination, OutboundTransaction, PendingLeave
+from federation.retrying import forget_failures, reset_backoff, retry_now
 from federation.sweeping import due_destinations
 from federation.wake import AlarmClock
+from federation.withdrawals import due_leaves
 from tests.support.broker import published
 from tests.support.lines import append, make_room
 from tests.support.remote import UNREACHABLE, Remote
@@ -113,3 +115,57 @@ def test_a_request_of_a_peer_that_does_well_changes_nothing() -> None:
     with published() as messages:
         reset_backoff("well.example.org")
         assert messages() == []
+
+
+def leave_of(room_id: str, **columns: Any) -> PendingLeave:
+    return PendingLeave.objects.create(
+        room_id=room_id, user_id="@alice:hub.example.org", hub_server=PEER, created_at=timezone.now(), **columns
+    )
+
+
+def test_a_request_of_the_peer_brings_forward_the_leaves_that_it_has_not_heard_of() -> None:
+    later = timezone.now() + timedelta(hours=1)
+    failed = leave_of("!a:x", next_attempt=later, failures=4)
+    fresh = leave_of("!b:x", next_attempt=later)
+    forget_failures("other.example.org")
+    assert due_leaves() == []
+    forget_failures(PEER)
+    assert due_leaves() == [failed.pk]
+    failed.refresh_from_db()
+    assert failed.failures == 0
+    fresh.refresh_from_db()
+    assert fresh.next_attempt == later
+
+
+def test_a_leave_that_is_brought_forward_while_a_worker_is_at_it_is_not_told_twice() -> None:
+    now = timezone.now()
+    leave = leave_of("!a:x", next_attempt=now, failures=1, lease_until=now + timedelta(minutes=1))
+    forget_failures(PEER)
+    assert due_leaves() == []
+    PendingLeave.objects.update(lease_until=now - timedelta(seconds=1))
+    assert due_leaves() == [leave.pk]
+
+
+def test_an_operators_retry_is_one_try_and_keeps_the_count() -> None:
+    append(make_room("a", PEER), "one")
+    step_at(Remote.answering(UNREACHABLE))
+    Destination.objects.update(failures=9, next_attempt=timezone.now() + timedelta(hours=1))
+    with published() as messages:
+        retry_now(PEER)
+        assert messages() == [("deliver", PEER)]
+    step_at(Remote.answering(UNREACHABLE))
+    destination = Destination.objects.get(server=PEER)
+    assert destination.failures == 10
+    assert destination.next_attempt is not None
+    assert destination.next_attempt >= NOW + timedelta(minutes=5)
+
+
+def test_an_operators_reset_begins_anew() -> None:
+    append(make_room("a", PEER), "one")
+    Destination.objects.update(failures=9, next_attempt=timezone.now() + timedelta(hours=1))
+    with published() as messages:
+        forget_failures(PEER)
+        assert messages() == [("deliver", PEER)]
+    step_at(Remote.answering(UNREACHABLE))
+    destination = Destination.objects.get(server=PEER)
+    assert (destination.failures, destination.next_attempt) == (1, NOW + timedelta(seconds=1))

@@ -192,7 +192,7 @@ def test_the_hub_runs_as_many_processes_as_it_is_said_to_and_all_workers_deliver
     assert len(web.children()) == race.shape.web
     assert len(race.worker_logs) == race.shape.workers
     for log in race.worker_logs:
-        assert "Task federation.tasks.deliver" in log.read_text(), log
+        assert "outcome=delivered" in log.read_text(), log
 
 
 def test_each_room_has_one_line_without_gaps(race):

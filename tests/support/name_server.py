@@ -33,7 +33,8 @@ class NameServer:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve)
-        self.lookup = DnsLookup(nameservers=["127.0.0.1"], port=self._socket.getsockname()[1])
+        self.port: int = self._socket.getsockname()[1]
+        self.lookup = DnsLookup(nameservers=["127.0.0.1"], port=self.port)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from federation import handshakes
+from federation import acting_in_rooms
 from federation.management.acting import AsUser, user_id_of
 
 
@@ -20,5 +20,5 @@ class Command(AsUser):
     def act(self, **options: Any) -> None:
         room = self.room(options["room"])
         invitee = user_id_of(options["invitee"])
-        sent = handshakes.invite(room_id=room.room_id, sender=user_id_of(options["user"]), user_id=invitee)
+        sent = acting_in_rooms.invite(room_id=room.room_id, sender=user_id_of(options["user"]), user_id=invitee)
         self.report(room.room_id, sent, options)

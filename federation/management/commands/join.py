@@ -1,11 +1,12 @@
 """`manage.py join`: enter a room, wherever it is hosted."""
 
-from typing import Any
+from typing import Any, TextIO, cast
 
 from django.core.management.base import CommandParser
 
-from federation import handshakes
+from federation import acting_in_rooms
 from federation.management.acting import AsUser, room_id_of, user_id_of
+from federation.management.progress import shown_progress
 
 
 class Command(AsUser):
@@ -19,5 +20,7 @@ class Command(AsUser):
 
     def act(self, **options: Any) -> None:
         room_id = room_id_of(options["room"])
-        sent = handshakes.join(room_id=room_id, user_id=user_id_of(options["user"]), via=options["via"])
+        user_id = user_id_of(options["user"])
+        with shown_progress(cast(TextIO, self.stderr)) as progress:
+            sent = acting_in_rooms.join(room_id=room_id, user_id=user_id, via=options["via"], progress=progress)
         self.report(room_id, sent, options)

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from federation import handshakes
+from federation import acting_in_rooms
 from federation.management.acting import AsUser, room_id_of, user_id_of
 
 
@@ -21,5 +21,5 @@ class Command(AsUser):
     def act(self, **options: Any) -> None:
         room_id = room_id_of(options["room"])
         user_id = user_id_of(options["user"])
-        sent = handshakes.knock(room_id=room_id, user_id=user_id, via=options["via"], reason=options["reason"])
+        sent = acting_in_rooms.knock(room_id=room_id, user_id=user_id, via=options["via"], reason=options["reason"])
         self.report(room_id, sent, options)

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from federation import handshakes
+from federation import acting_in_rooms
 from federation.management.acting import AsUser, room_id_of, user_id_of
 
 
@@ -19,7 +19,7 @@ class Command(AsUser):
 
     def act(self, **options: Any) -> None:
         room_id = room_id_of(options["room"])
-        sent = handshakes.leave(room_id=room_id, user_id=user_id_of(options["user"]), reason=options["reason"])
+        sent = acting_in_rooms.leave(room_id=room_id, user_id=user_id_of(options["user"]), reason=options["reason"])
         if sent.lpdu_id or sent.event_id:
             self.report(room_id, sent, options)
         else:
