@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench import console as console_pages
 from bench import isolation, measurements, report, scaling
 from bench.lab import Lab
 from bench.report import Figure
@@ -24,16 +25,17 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[Lab, Sizes], list[Figure]]]] = {
     "delivery": ("Ingest with deliveries ...", measurements.measure_delivery),
     "isolation": ("Deliveries beside bad servers ...", isolation.measure),
     "scaling": ("More processes ...", scaling.measure),
+    "console": ("The console's pages on a large database ...", console_pages.measure),
     "ingest": ("Ingest ...", measurements.measure_ingest),
     "single": ("Transactions of one LPDU ...", measurements.measure_single),
     "growth": ("Ingest into rooms that have grown ...", measurements.measure_growth),
     "reading": ("Joining and reading large rooms ...", measurements.measure_reading),
 }
 PARTS = ("floor", *MEASUREMENTS)
-LONG = ("isolation", "scaling")
+LONG = ("isolation", "scaling", "console")
 """Take longer than all others together: measured when they are named."""
 
-SHOWN = ("floor", "ingest", "delivery", "single", "echo", "growth", "reading", "isolation", "scaling")
+SHOWN = ("floor", "ingest", "delivery", "single", "echo", "growth", "reading", "isolation", "scaling", "console")
 """The order in which people read them."""
 
 

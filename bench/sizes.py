@@ -30,6 +30,8 @@ class Sizes:
     scaling_rounds: int
     scaling_transactions: int
     """Of each participant, in a round."""
+    console_events: int
+    """Rows of the largest tables that the console lists."""
 
 
 FULL = Sizes(
@@ -51,6 +53,7 @@ FULL = Sizes(
     isolation_singles=10,
     scaling_rounds=3,
     scaling_transactions=40,
+    console_events=1_000_000,
 )
 
 QUICK = Sizes(
@@ -72,4 +75,5 @@ QUICK = Sizes(
     isolation_singles=5,
     scaling_rounds=1,
     scaling_transactions=15,
+    console_events=50_000,
 )

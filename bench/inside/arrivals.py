@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from bench.inside.hosting import TEXT
 from bench.participants import now_ms
+from federation import pausing
 from federation.models import Destination
 from linmatrix.protocol.completion import new_event
 from rooms.hub import append_own
@@ -39,6 +40,18 @@ def _message(room_id: str, number: int) -> dict[str, object]:
         content={"msgtype": "m.text", "body": f"{number:08} {TEXT}"},
         origin_server_ts=now_ms(),
     )
+
+
+def hold(servers: list[str]) -> None:
+    """Send these servers nothing until they are let go."""
+    for server in servers:
+        pausing.pause(server, reason="the benchmark compares with this", now=timezone.now())
+
+
+def let_go(servers: list[str]) -> None:
+    """Go on sending to them."""
+    for server in servers:
+        pausing.resume(server)
 
 
 def failing() -> int:
