@@ -52,6 +52,8 @@ class Copy:
     stays: list[Stay] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    redactions: dict[str, set[str]] = field(default_factory=dict)
+    """Those that took effect, by the event that they name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,9 @@ def _read_rooms(connection: psycopg.Connection[Any], taken: Snapshot) -> None:
     state = "SELECT room_id, type, state_key, event_id FROM rooms_stateentry WHERE replaced_at IS NULL"
     for room_id, type_, state_key, event_id in connection.execute(state):
         taken.rooms[room_id].state[type_, state_key] = event_id
+    redactions = "SELECT room_id, redacts, event_id FROM rooms_redaction WHERE applied"
+    for room_id, redacts, event_id in connection.execute(redactions):
+        taken.rooms[room_id].redactions.setdefault(redacts, set()).add(event_id)
     stays = (
         "SELECT room_id, server, joined_position, left_position, sent_position FROM rooms_roomserver"
         " ORDER BY room_id, server, joined_position"

@@ -13,6 +13,7 @@ from federation.outbound import queue_lpdu
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.completion import make_lpdu, new_event
 from linmatrix.protocol.hashes import event_id
+from linmatrix.protocol.redaction import redact
 from rooms.hub import append_own, member_event
 from rooms.models import Room, RoomServer
 from tests.scenarios.snapshots import Copy, Entry, QueuedLpdu, Snapshot, Stay, Transaction, snapshot
@@ -88,6 +89,25 @@ def double(taken):
 def change(taken):
     copy = taken[1].rooms[ROOM]
     copy.line[0] = replace(copy.line[0], json=copy.line[0].json.replace('"body":"one"', '"body":"eins"'))
+
+
+def redact_at_the_hub(taken, *, by):
+    """Have the hub redact the first event; the redaction is the event at this place of its line."""
+    copy = taken[0].rooms[ROOM]
+    copy.redactions = {copy.line[0].event_id: {copy.line[by].event_id}}
+    event = redact(canonical_json.loads_object(copy.line[0].json.encode()))
+    copy.line[0] = replace(copy.line[0], json=canonical_json.dumps(event).decode())
+
+
+@pytest.mark.parametrize(("left_before", "told"), [(True, 0), (False, 1)])
+def test_who_left_before_a_redaction_has_what_was_redacted_and_nobody_else(taken, left_before, told):
+    redact_at_the_hub(taken, by=2)
+    if left_before:
+        hub, part = taken[0].rooms[ROOM], taken[1].rooms[ROOM]
+        del part.line[2]
+        part.head_position, part.head_event_id = 12, part.line[-1].event_id
+        hub.stays[1] = replace(hub.stays[1], left=2, sent=2)
+    assert sum("with other bytes" in text for text in differences(taken)) == told
 
 
 def reject(taken):
