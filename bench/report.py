@@ -58,7 +58,10 @@ def show(console: Console, figures: Sequence[Figure], *, seconds: float) -> None
         box=None,
         pad_edge=False,
     )
-    table.columns[0].no_wrap, table.columns[1].justify = True, "right"
+    # What is measured may be a long address; the figures beside it are what the table is for.
+    table.columns[0].overflow, table.columns[1].justify = "fold", "right"
+    for column in table.columns[1:]:
+        column.no_wrap = True
     for figure in figures:
         verdict = {None: "", True: "[green]PASS[/]", False: "[red]MISS[/]"}[figure.passed]
         table.add_row(figure.text, figure.shown(), figure.unit, figure.bar(), verdict)

@@ -24,6 +24,7 @@ from federation.models import (
 from linmatrix.readonly_admin import EstimatingPaginator, ReadOnlyAdmin, pretty_json
 from rooms.creation import create_room
 from rooms.models import Event, Finding, Gap, LocalUser, PendingInvite, Room, RoomServer, StateEntry
+from rooms.overview import name_of, with_overview
 from tests.support.lines import append, make_room
 
 pytestmark = pytest.mark.django_db
@@ -218,6 +219,23 @@ def test_large_results_are_estimated():
     with CaptureQueriesContext(connection) as captured:
         assert Hasty(Event.objects.order_by("position"), 3).count >= 6
     assert ["LIMIT 6" in query["sql"] or "EXPLAIN" in query["sql"] for query in captured] == [True, True]
+
+
+def test_a_page_further_down_works_out_what_is_said_of_its_rows_alone():
+    for number in range(5):
+        make_rooms(number)
+    listed = with_overview(Room.objects.order_by("room_id"))
+    paginator = EstimatingPaginator(listed, 2)
+    assert [list(paginator.page(number)) for number in (1, 2, 3)] == [
+        list(listed[:2]),
+        list(listed[2:4]),
+        list(listed[4:]),
+    ]
+    with CaptureQueriesContext(connection) as captured:
+        (last,) = paginator.page(3)
+    assert name_of(last)
+    assert ["OFFSET" in query["sql"] for query in captured] == [True, False]
+    assert "m.room.name" not in captured[0]["sql"]
 
 
 def test_what_is_no_json_is_shown_as_it_came():

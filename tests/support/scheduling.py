@@ -8,10 +8,16 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = "tests/scenarios/"
 
+ALONE = ("test_backup", "test_demo", "test_nothing_left_running", "test_scaling")
+"""Scenarios with servers of their own: a group for each module, so that no process has all that takes minutes."""
+
 
 class ScenariosTogether(LoadScopeScheduling):
     """Gives the largest group, which takes longest, to a process first."""
 
     def _split_scope(self, nodeid: str) -> str:
         """The name of the group that a test belongs to: one of its own, for most."""
-        return TOGETHER if nodeid.startswith(TOGETHER) else nodeid
+        if not nodeid.startswith(TOGETHER):
+            return nodeid
+        module = nodeid.removeprefix(TOGETHER).partition(".py")[0]
+        return module if module in ALONE else TOGETHER
