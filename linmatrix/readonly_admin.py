@@ -57,8 +57,10 @@ class EstimatingPaginator(Paginator):
         return max(counted, int(plan[0]["Plan"]["Plan Rows"]))
 
     def page(self, number: int | str) -> Page:
-        """A page; one further down by its rows' keys. PostgreSQL would work out what is said beside a row (a room's name,
-        its members) for all rows that it passes over on the way."""
+        """A page; one further down by its rows' keys.
+
+        PostgreSQL would else work out what is said beside a row (a room's name, its members) for all that come before.
+        """
         rows, number = self.object_list, self.validate_number(number)
         if number == 1 or not isinstance(rows, models.QuerySet):
             return super().page(number)
