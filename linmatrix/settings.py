@@ -55,7 +55,8 @@ def _made(path: Path) -> str:
     return path.read_text().strip()
 
 
-SECRET_KEY = _secret(configured["LINMATRIX_SECRET_KEY_FILE"] or DATA_DIR / "django-secret-key")
+SECRET_KEY_FILE: Path = configured["LINMATRIX_SECRET_KEY_FILE"] or DATA_DIR / "django-secret-key"
+SECRET_KEY = _secret(SECRET_KEY_FILE)
 DEBUG: bool = configured["LINMATRIX_DEBUG"]
 
 # Who we are. The name stands in every id and signature that we make: it cannot change later.

@@ -31,7 +31,7 @@ def look() -> Iterator[Finding]:
     for name, finding in check().items():
         yield Finding(name.replace("_", " "), finding.reason or "well", "" if finding.ok else ADVICE[name])
     yield _folder(settings.DATA_DIR)
-    for file in (settings.SIGNING_KEY_FILE, settings.DATA_DIR / "django-secret-key"):
+    for file in (settings.SIGNING_KEY_FILE, settings.SECRET_KEY_FILE):
         if file.exists():
             yield _private(file)
 
