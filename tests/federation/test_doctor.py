@@ -199,12 +199,12 @@ def test_a_worker_that_is_down_is_told_and_one_that_lives_is_not(settings):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_key_file_that_others_may_read_is_told(settings, tmp_path):
-    settings.DATA_DIR = tmp_path
-    file = tmp_path / "django-secret-key"
+    file = tmp_path / "elsewhere-secret"
+    settings.SECRET_KEY_FILE = file
     file.write_text("x")
     for mode, expected in ((0o640, 1), (0o600, 0)):
         file.chmod(mode)
-        assert len(wrong(findings_about("django-secret-key"))) == expected
+        assert len(wrong(findings_about("elsewhere-secret"))) == expected
 
 
 # A peer
