@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.db import connection
 from django.db.models import Q
 
-from federation.blocking import BlockList, block_list
+from federation.blocking import BlockList, block_list, blocked_sql
 from federation.models import Destination
 
 BRIEF = timedelta(minutes=5)
@@ -47,7 +47,7 @@ def in_condition(condition: Condition, *, now: datetime, blocked: BlockList = bl
     """The destinations in a condition, as a filter."""
     is_blocked = blocked.among("server")
     long_ago = now - BRIEF
-    running = ~is_blocked & Q(paused_at__isnull=True)
+    running = ~held_back(blocked=blocked)
     match condition:
         case Condition.BLOCKED:
             return is_blocked
@@ -59,6 +59,16 @@ def in_condition(condition: Condition, *, now: datetime, blocked: BlockList = bl
             return running & Q(failing_since__gt=long_ago)
         case Condition.HEALTHY:
             return running & Q(failing_since__isnull=True)
+
+
+def held_back(*, destination: str = "", blocked: BlockList = block_list) -> Q:
+    """Of destinations, those that staff have paused or blocked: what waits for them does so on purpose. `destination`
+    is the way there from other rows, ending in `__`."""
+    return Q(**{f"{destination}paused_at__isnull": False}) | blocked.among(f"{destination}server")
+
+
+HELD_BACK_SQL = f"(destination.paused_at IS NOT NULL OR {blocked_sql('destination.server')})"
+"""The same as a condition of SQL's on a row of `federation_destination destination`."""
 
 
 @dataclass(frozen=True, slots=True)

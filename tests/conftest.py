@@ -3,6 +3,7 @@
 import pytest
 from django.utils import timezone
 
+from federation.blocking import block_list
 from keys.keyring import keyring
 from rooms.creation import create_room
 from tests.settings import TEST_AUTHORITY
@@ -19,9 +20,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 @pytest.fixture(autouse=True)
-def _no_keys_remembered():
-    """Each test's servers publish their keys anew, and the process remembers keys for a while."""
+def _nothing_remembered():
+    """Each test has other keys and other blocked servers, and the process remembers both for a while."""
     keyring.cache_clear()
+    block_list.forget()
 
 
 @pytest.fixture

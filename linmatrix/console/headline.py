@@ -29,8 +29,9 @@ class Line:
 
 def headline(stand: Standing, *, last_figures: datetime | None, now: datetime) -> list[Line]:
     """What an operator should know first; the worst comes first, and one line at least."""
-    lines = [*_workers(last_figures, now), *_failing(stand, now), *_waiting(stand, now), *_left_behind(stand)]
-    if not stand.waiting_servers and not stand.failing_servers and not stand.set_aside:
+    servers = [*_failing(stand, now), *_waiting(stand, now), *_paused(stand)]
+    lines = [*_workers(last_figures, now), *servers, *_left_behind(stand)]
+    if not (stand.waiting_servers or stand.failing_servers or stand.set_aside or stand.paused_servers):
         lines.append(Line("success", "Everything that was sent has arrived."))
     return sorted(lines, key=lambda line: ("error", "warning", "info", "success").index(line.level))
 
@@ -61,6 +62,13 @@ def _waiting(stand: Standing, now: datetime) -> list[Line]:
     slow = stand.oldest_waiting is not None and now - stand.oldest_waiting > SLOW
     text = f"Something is on its way to {who}{_events(stand, now, ': ')}."
     return [Line("warning" if slow else "info", text, _destinations(pending__exact="1"), "Which")]
+
+
+def _paused(stand: Standing) -> list[Line]:
+    if not stand.paused_servers:
+        return []
+    who = "1 server is" if stand.paused_servers == 1 else f"{stand.paused_servers:,} servers are"
+    return [Line("info", f"{who} paused: what waits there is kept.", _destinations(state="paused"), "Which, and why")]
 
 
 def _left_behind(stand: Standing) -> list[Line]:

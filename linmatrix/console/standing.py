@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.models import Count as CountOf
 from django.db.models import Min, Q, QuerySet, Sum
 
+from federation.condition import HELD_BACK_SQL, held_back
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.models.outbound import OPEN
 from rooms.models import Finding, Room
@@ -31,7 +32,8 @@ FINDINGS_OF = timedelta(days=1)
 # Bounded before rooms and events are looked at: a server may be in a hundred thousand rooms.
 _WAITING = f"""
     WITH behind AS MATERIALIZED (
-        SELECT server FROM federation_destination WHERE pending ORDER BY failing_since LIMIT {MOST_SERVERS}
+        SELECT server FROM federation_destination destination WHERE pending AND NOT {HELD_BACK_SQL}
+        ORDER BY failing_since LIMIT {MOST_SERVERS}
     ), stay AS MATERIALIZED (
         SELECT stay.* FROM behind CROSS JOIN LATERAL (
             SELECT server, room_id, left_position, sent_position FROM rooms_roomserver
@@ -75,7 +77,8 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How things stand. Events are those on their way to other servers, one for each server that is to have it."""
+    """How things stand. Events are those on their way to other servers, one for each server that is to have it. Servers
+    that staff have paused or blocked neither fail nor are waited for."""
 
     rooms_hosted: Count
     rooms_joined: Count
@@ -83,6 +86,7 @@ class Standing:
     waiting_servers: int
     failing_servers: int
     failing_since: datetime | None
+    paused_servers: int
     waiting_events: Count
     oldest_waiting: datetime | None
     set_aside: Count
@@ -91,11 +95,14 @@ class Standing:
 
 def standing(*, now: datetime) -> Standing:
     """Ask the database: always the same number of queries."""
+    running = ~held_back()
+    failing = running & Q(failing_since__isnull=False)
     servers = Destination.objects.aggregate(
         all=CountOf("pk"),
-        waiting=CountOf("pk", filter=Q(pending=True)),
-        failing=CountOf("pk", filter=Q(failing_since__isnull=False)),
-        since=Min("failing_since"),
+        waiting=CountOf("pk", filter=running & Q(pending=True)),
+        failing=CountOf("pk", filter=failing),
+        since=Min("failing_since", filter=failing),
+        paused=CountOf("pk", filter=Q(paused_at__isnull=False)),
     )
     waiting_events, oldest = _waiting()
     return Standing(
@@ -105,6 +112,7 @@ def standing(*, now: datetime) -> Standing:
         waiting_servers=servers["waiting"],
         failing_servers=servers["failing"],
         failing_since=servers["since"],
+        paused_servers=servers["paused"],
         waiting_events=waiting_events,
         oldest_waiting=oldest,
         set_aside=_set_aside(),
@@ -123,9 +131,10 @@ def _waiting() -> tuple[Count, datetime | None]:
     with connection.cursor() as cursor:
         cursor.execute(_WAITING)
         events, received_at, more = cursor.fetchone()
-    queued = OutboundLpdu.objects.filter(status=OutboundLpdu.Status.QUEUED).order_by()[: MOST_COUNTED + 1]
+    running = ~held_back(destination="destination__")
+    queued = OutboundLpdu.objects.filter(running, status=OutboundLpdu.Status.QUEUED).order_by()[: MOST_COUNTED + 1]
     lpdus = queued.aggregate(number=CountOf("pk"), oldest=Min("created_at"))
-    under_way = OutboundTransaction.objects.filter(OPEN).order_by()[: MOST_COUNTED + 1]
+    under_way = OutboundTransaction.objects.filter(OPEN, running).order_by()[: MOST_COUNTED + 1]
     transactions = under_way.aggregate(events=Sum("events"), oldest=Min("created_at"))
     # What is under way is among the events of the rooms, of which not all may have been looked at.
     number = max(events + lpdus["number"], transactions["events"] or 0)

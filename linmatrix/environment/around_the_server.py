@@ -3,7 +3,7 @@
 from functools import partial
 
 from linmatrix.environment import values
-from linmatrix.environment.setting import ITEMS, YES_NO, Setting
+from linmatrix.environment.setting import ITEMS, Setting
 
 FRONT = (
     Setting(
@@ -75,11 +75,19 @@ STACK = (
 )
 
 DEVELOPMENT = (
-    Setting("LINMATRIX_RACE", "", "rounds", "of the race between processes", reader="development"),
-    Setting("LINMATRIX_FAULTS", "", YES_NO, "more faults than `make test` tries", reader="development"),
+    Setting(
+        "LINMATRIX_RACE", "", "all", "the race with every number of processes, and more rooms", reader="development"
+    ),
+    Setting("LINMATRIX_FAULTS", "", "all", "every fault at both servers", reader="development"),
     Setting("LINMATRIX_HISTORIES", "", "a number", "of random histories", reader="development"),
     Setting(
         "LINMATRIX_PICTURES", "", "a folder", "where the console's tests leave their pictures", reader="development"
     ),
-    Setting("LINMATRIX_BENCH_SPOILED", "", YES_NO, "a benchmark that must fail", reader="development"),
+    Setting(
+        "LINMATRIX_BENCH_SPOILED",
+        "",
+        "a file",
+        "while it is there, the servers that benchmarks keep for it misbehave; set by the benchmarks",
+        reader="development",
+    ),
 )

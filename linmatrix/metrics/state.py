@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from federation.blocking import blocked_sql
+from federation.condition import HELD_BACK_SQL
 from linmatrix.bounded import Bounded
 from linmatrix.database.probe import STATEMENT_SECONDS, probe
 
@@ -39,12 +39,10 @@ DESTINATIONS_LOOKED_INTO = 1_000
 LAGS = (("under_1s", 1.0), ("under_10s", 10.0), ("under_1m", 60.0), ("under_10m", 600.0), ("under_1h", 3600.0))
 """Upper ends of the buckets of lag, in seconds. Before them is "none", after them "over_1h"."""
 
-# Of a server that an operator has paused or blocked.
-_HELD_BACK = f"(destination.paused_at IS NOT NULL OR {blocked_sql('destination.server')})"
 _DESTINATIONS = f"""
     SELECT count(*), count(*) FILTER (WHERE pending), count(*) FILTER (WHERE failures > 0),
-        count(*) FILTER (WHERE pending AND next_attempt > now()), count(*) FILTER (WHERE {_HELD_BACK}),
-        count(*) FILTER (WHERE pending AND coalesce(next_attempt, now()) <= now() AND NOT {_HELD_BACK})
+        count(*) FILTER (WHERE pending AND next_attempt > now()), count(*) FILTER (WHERE {HELD_BACK_SQL}),
+        count(*) FILTER (WHERE pending AND coalesce(next_attempt, now()) <= now() AND NOT {HELD_BACK_SQL})
     FROM federation_destination destination
 """  # noqa: S608  texts of ours
 
@@ -59,12 +57,12 @@ _LAG = f"""
         SELECT open.destination_id AS server, min(coalesce(whole.created_at, open.created_at)) AS since
         FROM federation_outboundtransaction open
         LEFT JOIN federation_outboundtransaction whole ON open.lineage <> '' AND whole.txn_id = open.lineage
-        JOIN federation_destination destination ON destination.server = open.destination_id AND NOT {_HELD_BACK}
+        JOIN federation_destination destination ON destination.server = open.destination_id AND NOT {HELD_BACK_SQL}
         WHERE open.acked_at IS NULL AND open.split_at IS NULL AND open.set_aside_at IS NULL
         GROUP BY open.destination_id
     ), untouched AS (
         SELECT server FROM federation_destination destination
-        WHERE pending AND NOT {_HELD_BACK} AND NOT EXISTS (
+        WHERE pending AND NOT {HELD_BACK_SQL} AND NOT EXISTS (
             SELECT FROM federation_outboundtransaction
             WHERE destination_id = destination.server AND {_OPEN}
         ) LIMIT {DESTINATIONS_LOOKED_INTO}

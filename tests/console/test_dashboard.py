@@ -10,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from federation import blocking, pausing
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from linmatrix.console import figures, plots, standing
 from linmatrix.console.headline import headline
@@ -269,3 +270,19 @@ def test_the_tile_counts_what_waits(console, events, note):
         owe(events)
     tiles = {tile.text: tile.note for tile in console.get("/admin/", secure=True).context["tiles"]}
     assert tiles["Servers waited for"] == note
+
+
+@pytest.mark.parametrize("held", ["paused", "blocked"])
+def test_a_server_that_staff_hold_back_neither_fails_nor_is_waited_for(held):
+    owe(2, "one.example", "two.example")
+    Destination.objects.update(failing_since=NOW, failures=3)
+    if held == "paused":
+        pausing.pause("two.example", reason="", now=NOW)
+    else:
+        blocking.block("two.example", reason="", by="", now=NOW)
+        blocking.block_list.forget()
+    stand = standing.standing(now=NOW)
+    assert (stand.servers, stand.waiting_servers, stand.failing_servers) == (2, 1, 1)
+    assert stand.waiting_events.number == 2
+    assert stand.paused_servers == (held == "paused")
+    assert ["paused" in text for text in said(NOW)] == [False, True][: 1 + (held == "paused")]

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import conditional_escape
 
 from federation.admin.reading import refusals_of
-from federation.blocking import block, block_list
+from federation.blocking import block
 from federation.models import BlockedServer, Destination, InboundTransaction, OutboundLpdu, OutboundTransaction
 from federation.pausing import pause
 from keys.models import KeyFetch, ServerKey
@@ -24,14 +24,6 @@ from tests.support.tls_peer import TlsPeer
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SERVER = "peer.example.net:8448"
-
-
-@pytest.fixture(autouse=True)
-def _nobody_remembered() -> Any:
-    """The process remembers the list of blocked servers for longer than a test."""
-    block_list.forget()
-    yield
-    block_list.forget()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from federation import pausing
 from federation.models import Destination, OutboundLpdu
 from keys.models import KeyFetch, ServerKey
 from linmatrix.protocol import canonical_json
@@ -294,14 +295,14 @@ def test_servers_show_what_they_lack_and_how_they_do(console):
     RoomServer.objects.filter(server="behind.example").update(sent_position=4)
     RoomServer.objects.filter(server="current.example").update(sent_position=7)
     Destination.objects.create(server="behind.example", failures=2, failing_since=timezone.now())
-    rows = {
-        row.server: (row.lag, row.health.partition(" for")[0]) for row in get(console, "servers", room).context["rows"]
-    }
+    rows = {row.server: (row.lag, row.health) for row in get(console, "servers", room).context["rows"]}
     assert rows == {
-        "behind.example": (3, "failing"),
+        "behind.example": (3, "backing off"),
         "current.example": (0, "nothing sent yet"),
         "hub.example.org": (None, "this server"),
     }
+    pausing.pause("behind.example", reason="", now=timezone.now())
+    assert next(row.health for row in get(console, "servers", room).context["rows"]) == "paused"
     behind = get(console, "servers", room, show="behind").context["rows"]
     assert [row.server for row in behind] == ["behind.example"]
 
@@ -338,7 +339,7 @@ def test_how_a_server_does_is_told_to_who_may_view_destinations(client):
     for names, told in ((["view_room", "view_roomserver"], False), (["view_destination"], True)):
         clerk.user_permissions.add(*Permission.objects.filter(codename__in=names))
         page = get(client, "servers", room).content.decode()
-        assert ("failing" in page, "change/" in page) == (told, told)
+        assert ("backing off" in page, "change/" in page) == (told, told)
 
 
 def test_all_of_the_state_is_shown_whatever_its_types_and_keys_are(console, hosted):

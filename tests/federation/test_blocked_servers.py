@@ -48,14 +48,6 @@ ROOM = "%21room%3Ahub.example.org"
 USER = "%40user%3Apart.example.org"
 
 
-@pytest.fixture(autouse=True)
-def _nobody_remembered():
-    """The process remembers the list for longer than a test."""
-    block_list.forget()
-    yield
-    block_list.forget()
-
-
 def blocked(servers, reason=""):
     return block(servers, reason=reason, by="operator", now=timezone.now())
 

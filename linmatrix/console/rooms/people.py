@@ -10,8 +10,9 @@ from django.db.models import F, Q
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.timesince import timesince
 
+from federation.admin.destinations import LABELS as LABELS_OF_CONDITIONS
+from federation.condition import condition_of
 from federation.models import Destination
 from linmatrix.console.rooms.actions import IN_ROOM
 from linmatrix.console.rooms.frame import asked, asked_position, room_page, show, url
@@ -165,11 +166,10 @@ def _stay(room: Room, stay: RoomServer, destination: Destination | None) -> Serv
 
 
 def _health(stay: RoomServer, destination: Destination | None) -> tuple[str, str]:
-    """How sending to a server goes, in words, and the colour of it."""
+    """How a server is, in the words of the list of destinations, and the colour of it."""
     if stay.server == settings.SERVER_NAME:
         return "this server", "info"
     if destination is None:
         return "nothing sent yet", ""
-    if destination.failing_since:
-        return f"failing for {timesince(destination.failing_since, timezone.now(), depth=1)}", "danger"
-    return ("events wait", "warning") if destination.pending else ("reached", "success")
+    condition = condition_of(destination, now=timezone.now())
+    return condition.value, LABELS_OF_CONDITIONS[condition.value]
