@@ -5,9 +5,10 @@ together (a network of ours, say) do not come back together; capped, so that one
 sending us anything is found again. The result is stored: a restart neither forgets nor repeats it.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import Q
 
 FIRST_SECONDS = 1.0
 """A restarting peer is back within seconds: the first retries come after about 1, 2 and 4."""
@@ -29,6 +30,11 @@ def seconds_to_wait(failures: int, *, chance: float) -> float:
     """
     doubled = FIRST_SECONDS * 2 ** min(failures - 1, _MAX_DOUBLINGS)
     return min(doubled, settings.LIMITS.backoff_seconds) * (1 - JITTER * chance)
+
+
+def is_due(now: datetime) -> Q:
+    """Of rows with a `next_attempt`, those that may be tried. Times that only a wrong clock can have set are over."""
+    return Q(next_attempt__lte=now) | Q(next_attempt__gt=now + longest())
 
 
 def longest() -> timedelta:

@@ -18,7 +18,6 @@ from enum import Enum
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
 from django.utils import timezone
 
 from federation import backoff, paths
@@ -312,11 +311,12 @@ def _passed_over(gap: Gap, page: Page) -> dict[str, str]:
 
 
 def due_gaps(*, now: datetime | None = None) -> list[int]:
-    """Gaps whose time has come, those first that have waited longest; none of a blocked hub. Times that only a wrong
-    clock can have set are over."""
-    now = now or timezone.now()
-    is_due = Q(next_attempt__lte=now) | Q(next_attempt__gt=now + backoff.longest())
-    due = Gap.objects.filter(is_due).exclude(block_list.among("room__hub_server")).order_by("next_attempt")
+    """Gaps whose time has come, those first that have waited longest; none of a blocked hub."""
+    due = (
+        Gap.objects.filter(backoff.is_due(now or timezone.now()))
+        .exclude(block_list.among("room__hub_server"))
+        .order_by("next_attempt")
+    )
     return list(due.values_list("pk", flat=True)[:MAX_DUE])
 
 

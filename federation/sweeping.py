@@ -5,7 +5,7 @@ from datetime import datetime
 from django.db.models import Q
 from django.utils import timezone
 
-from federation.backoff import longest
+from federation.backoff import is_due
 from federation.blocking import block_list
 from federation.delivery import LONGEST_LEASE
 from federation.models import Destination
@@ -22,8 +22,7 @@ def due_destinations(*, now: datetime | None = None) -> list[str]:
     """Servers that something waits for, that are not backed off from, paused or blocked, and that no worker has."""
     now = now or timezone.now()
     due = Destination.objects.filter(
-        # Times that only a wrong clock can have set are over (`federation.delivery`).
-        Q(next_attempt__isnull=True) | Q(next_attempt__lte=now) | Q(next_attempt__gt=now + longest()),
+        Q(next_attempt__isnull=True) | is_due(now),
         Q(lease_until__isnull=True) | Q(lease_until__lte=now) | Q(lease_until__gt=now + LONGEST_LEASE),
         pending=True,
         paused_at__isnull=True,

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
 
+from django.conf import settings
+
 from federation.errors import ApiError
-from linmatrix.threads import web_threads
 
 BUSY = 503
 """The status of who comes too late."""
@@ -63,5 +64,5 @@ class WaitingRoom:
         return len(long) >= self._most or long.count(origin) >= self._most_of_origin
 
 
-waiting_room = WaitingRoom(threads=web_threads())
+waiting_room = WaitingRoom(threads=settings.WEB_THREADS)
 """The process's own."""

@@ -161,9 +161,10 @@ def due_leaves(*, now: datetime | None = None) -> list[int]:
 
 
 def _is_due(now: datetime) -> Q:
-    """Due, and nobody is at it. Times that only a wrong clock can have set are over."""
-    due = Q(next_attempt__lte=now) | Q(next_attempt__gt=now + backoff.longest())
-    return due & (Q(lease_until__isnull=True) | Q(lease_until__lte=now) | Q(lease_until__gt=now + 2 * LEASE))
+    """Due, and nobody is at it."""
+    return backoff.is_due(now) & (
+        Q(lease_until__isnull=True) | Q(lease_until__lte=now) | Q(lease_until__gt=now + 2 * LEASE)
+    )
 
 
 def _take(leave_id: int, now: datetime) -> PendingLeave | None:

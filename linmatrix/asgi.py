@@ -7,7 +7,6 @@ from django.conf import settings
 from linmatrix.affinity import keep_to_one_core
 from linmatrix.bridge import Bridge
 from linmatrix.metrics import process
-from linmatrix.threads import web_threads
 from linmatrix.wsgi import application as wsgi_application
 
 # A transaction of 50 events makes some ten thousand containers and drops them again, none in a cycle. At Python's 700
@@ -18,8 +17,10 @@ COLLECT_AFTER = 50_000
 if settings.WEB_AFFINITY:
     keep_to_one_core()
 
-process.begin("web", number_of_threads=web_threads())
-application = Bridge(wsgi_application, threads=web_threads(), limits=settings.LIMITS, proxies=settings.TRUSTED_PROXIES)
+process.begin("web", number_of_threads=settings.WEB_THREADS)
+application = Bridge(
+    wsgi_application, threads=settings.WEB_THREADS, limits=settings.LIMITS, proxies=settings.TRUSTED_PROXIES
+)
 
 # What is loaded by now stays: full collections need not look at it.
 gc.collect()

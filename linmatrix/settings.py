@@ -86,7 +86,8 @@ SEND_TIMEOUT: float = configured["LINMATRIX_SEND_TIMEOUT"]
 # Servers that are asked for the keys of those that cannot be reached: their word counts for events, never for requests.
 NOTARIES: list[str] = configured["LINMATRIX_NOTARIES"]
 
-# Threads of a web process that answer requests (linmatrix.threads); whether it keeps to a core (linmatrix.affinity).
+# Threads of a web process that answer requests, each of which may hold a database connection; whether it keeps to a
+# core (linmatrix.affinity).
 WEB_THREADS: int = configured["LINMATRIX_WEB_THREADS"]
 WEB_AFFINITY: bool = configured["LINMATRIX_WEB_AFFINITY"]
 # Proxies that are believed who the client is (linmatrix.forwarding), in the form of LINMATRIX_ALLOW_PRIVATE_ADDRESSES.

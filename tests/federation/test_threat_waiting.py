@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 
 import pytest
+from django.conf import settings
 from django.db import connection
 
 from federation.errors import ApiError
 from federation.models import InboundTransaction
 from federation.waiting import LONG_SECONDS, WaitingRoom, waiting_room
-from linmatrix.threads import web_threads
 from tests.support.hosted import is_error, send_join
 from tests.support.peers import FEDERATION, Peer
 
@@ -80,7 +80,7 @@ def few_threads() -> Iterator[None]:
     """As in a process with four threads: two may wait, one for one origin for long."""
     waiting_room.share_out(4)
     yield
-    waiting_room.share_out(web_threads())
+    waiting_room.share_out(settings.WEB_THREADS)
 
 
 def in_threads(pool: ThreadPoolExecutor, work, *arguments):
