@@ -1,7 +1,6 @@
 """Acting in rooms from the console: by those who may, once, in the log, through the same rules as everything else."""
 
 import re
-import time
 from contextlib import ExitStack
 
 import orjson
@@ -30,7 +29,7 @@ from rooms.models import Event, LocalUser, PendingInvite, Room
 from rooms.participant import append_pdus, begin_stay
 from rooms.state import current_state
 from tests.support.hosted import CREATOR, membership, snapshot
-from tests.support.lines import in_thread
+from tests.support.lines import in_thread, wait_until_blocked
 from tests.support.peer_rooms import PeerRoom
 from tests.support.peers import Peer
 
@@ -187,22 +186,9 @@ def test_of_two_that_send_a_form_at_the_same_time_the_second_waits_and_finds_it_
     with ExitStack() as stack, transaction.atomic():
         assert once.claim(request, token_used)
         stack.enter_context(in_thread(send))
-        wait_until(somebody_waits_for_a_lock)
+        wait_until_blocked()
     assert "was sent already" in answers[0].content.decode()
     assert not Event.objects.filter(room=staffed, json__contains="at once").exists()
-
-
-def somebody_waits_for_a_lock():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
-        return cursor.fetchone() is not None
-
-
-def wait_until(reached):
-    end = time.monotonic() + 30
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_a_form_without_a_token_does_nothing(console, staffed):

@@ -15,7 +15,7 @@ from federation.models import Destination
 from federation.outbound import mark_pending
 from rooms.models import Room, RoomServer
 from tests.support.broker import Messages, published
-from tests.support.lines import append, appending, in_thread, make_room
+from tests.support.lines import append, appending, in_thread, make_room, wait_until_blocked
 from tests.support.remote import Remote
 from tests.support.stepping import PEER, delivered, drain, one_step, run
 
@@ -137,20 +137,6 @@ def test_a_mark_that_is_cleared_first_is_set_again_and_the_worker_woken() -> Non
             Destination.objects.update(pending=False)
         assert messages() == [("deliver", PEER)]
     assert delivered() == ["one"]
-
-
-def wait_until_blocked() -> None:
-    """Until another connection waits for a lock of ours."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-            )
-            if cursor.fetchone() != (0,):
-                return
-        time.sleep(0.01)
-    raise AssertionError("nobody waits")
 
 
 def test_a_worker_does_not_wait_for_an_append() -> None:

@@ -12,6 +12,7 @@ from linmatrix.protocol import canonical_json
 from linmatrix.protocol.room_versions import UNSTABLE_PREFIX
 from rooms.models import Event, Room, RoomServer
 from rooms.signals import events_appended
+from tests.scenarios.waiting import eventually
 
 
 def make_room(
@@ -97,3 +98,14 @@ def in_thread(work: Callable[[], object]) -> Iterator[threading.Thread]:
     assert not thread.is_alive()
     if errors:
         raise errors[0]
+
+
+def wait_until_blocked() -> None:
+    """Wait until another connection waits for a lock of ours."""
+    with connection.cursor() as cursor:
+
+        def somebody_waits() -> bool:
+            cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
+            return cursor.fetchone() is not None
+
+        eventually(somebody_waits, "somebody waits for a lock of ours")
