@@ -101,6 +101,8 @@ class Outcome(enum.Enum):
 
 
 # The parts of a turn, once for each transaction that is sent.
+_UNLESS_LOCKED = "WHERE server = %s FOR NO KEY UPDATE SKIP LOCKED"
+_WHEN_FREE = "WHERE server = %s FOR NO KEY UPDATE"
 _COUNT_ATTEMPT = "UPDATE federation_outboundtransaction SET attempts = %s WHERE id = %s"
 _LOCK_AGAINST_APPENDS = "SELECT 1 FROM federation_destination WHERE server = %s FOR UPDATE SKIP LOCKED"
 _LEASE = "UPDATE federation_destination SET lease_until = %s, lease_holder = %s, turn = %s WHERE server = %s"
@@ -154,10 +156,11 @@ def deliver(
     """
     holder = secrets.token_hex(8)
     end = clock() + timedelta(seconds=TURN_SECONDS)
-    pauses = 0
+    pauses, goes_on = 0, False
     try:
         while True:
-            outcome = step(server, holder=holder, send=send, clock=clock, chance=chance)
+            outcome = step(server, holder=holder, send=send, clock=clock, chance=chance, goes_on=goes_on)
+            goes_on = True
             if outcome in _GOES_ON and clock() < end:
                 pauses = 0
             elif outcome is Outcome.BUSY and pauses < MAX_PAUSES:
@@ -181,12 +184,17 @@ def step(
     send: Send,
     clock: Callable[[], datetime] = timezone.now,
     chance: Callable[[], float] = random.random,
+    goes_on: bool = False,
 ) -> Outcome:
     """Send one transaction, or find out that there is none. The lease stays with `holder` unless the same transaction
-    is to be sent again."""
+    is to be sent again.
+
+    A worker that begins goes away from a row that somebody has locked: whoever sends marked it when it appended, or
+    has the lease. One that `goes_on` waits, since those it would leave the row to go away because of it.
+    """
     if block_list.blocks(server):
         return Outcome.NOT_OURS
-    taken = _take(server, holder=holder, now=clock())
+    taken = _take(server, holder=holder, now=clock(), lock=_WHEN_FREE if goes_on else _UNLESS_LOCKED)
     if isinstance(taken, Outcome):
         return taken
     connection.close()  # to the pool
@@ -222,10 +230,10 @@ def _attempt(
     return (Outcome.FAILED if verdict is Verdict.SEND_AGAIN else Outcome.ISOLATED), failure.reason
 
 
-def _take(server: str, *, holder: str, now: datetime) -> OutboundTransaction | Outcome:
+def _take(server: str, *, holder: str, now: datetime, lock: str) -> OutboundTransaction | Outcome:
     """Take the lease and load or freeze the transaction to send; clear the mark when there is none."""
     with transaction.atomic(durable=True):
-        destination = prepared.first(Destination, "WHERE server = %s FOR NO KEY UPDATE SKIP LOCKED", [server])
+        destination = prepared.first(Destination, lock, [server])
         if destination is None or not _is_free(destination, holder, now):
             return Outcome.NOT_OURS
         if not destination.pending:

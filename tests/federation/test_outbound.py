@@ -5,13 +5,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 from functools import partial
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from federation.delivery import Outcome, deliver, step
-from federation.models import Destination
+from federation.models import Destination, OutboundTransaction
 from federation.outbound import mark_pending
 from rooms.models import Room, RoomServer
 from tests.support.broker import Messages, published
@@ -147,6 +149,32 @@ def test_a_worker_does_not_wait_for_an_append() -> None:
     with appending(rooms[1], "two"), in_thread(lambda: outcomes.extend(one_step(remote) for _ in range(2))):
         pass
     assert (outcomes, remote.bodies()) == ([Outcome.DELIVERED, Outcome.BUSY], ["one"])
+
+
+def test_a_worker_that_goes_on_is_not_sent_away_by_one_that_looks_whether_the_server_is_free() -> None:
+    room = make_room("a", PEER)
+    append(room, "one")
+    remote = Remote()
+    looked = threading.Event()
+
+    def look() -> None:
+        with transaction.atomic():
+            Destination.objects.select_for_update(no_key=True).get(server=PEER)
+            looked.set()
+            wait_until_blocked()
+
+    with ExitStack() as other_worker:
+
+        def now() -> datetime:
+            acknowledged = OutboundTransaction.objects.filter(acked_at__isnull=False).exists()
+            if acknowledged and not looked.is_set():
+                append(room, "two")
+                other_worker.enter_context(in_thread(look))
+                assert looked.wait(30)
+            return timezone.now()
+
+        assert deliver(PEER, send=remote, clock=now) is None
+    assert remote.bodies() == ["one", "two"]
 
 
 def test_a_worker_that_finds_a_busy_room_waits_a_little_and_comes_back_later() -> None:
