@@ -1,6 +1,6 @@
-"""Identifiers and their grammars: server names, user, room and event ids, key ids, room versions.
+"""Identifiers and their grammars: server names, user, room, event and device ids, key ids, room versions.
 
-Draft sections "Server Names", "Rooms", "Users", "Events", "Signing"; decisions 2 and 5 to 10.
+Draft sections "Server Names", "Rooms", "Users", "Devices", "Events", "Signing"; decisions 2 and 5 to 10.
 Every `parse_*` raises `Malformed`; every `is_*` answers without raising and accepts any value.
 """
 
@@ -26,6 +26,7 @@ _USER_LOCALPART = re.compile(r"[0-9a-z\-.=_/+]+")
 _ROOM_LOCALPART = re.compile(r"[0-9A-Za-z\-.~_]+")
 _EVENT_ID = re.compile(r"\$[A-Za-z0-9_-]+")
 _KEY_ID = re.compile(r"ed25519:[A-Za-z0-9_]+")
+_DEVICE_ID = re.compile(r"[A-Za-z0-9_]+")
 _ROOM_VERSION = re.compile(r"[0-9A-Za-z.\-]{1,128}")
 
 
@@ -96,6 +97,11 @@ def is_event_id(value: object) -> bool:
 def is_key_id(value: object) -> bool:
     """Whether `value` is the id of a server's signing key (`ed25519:version`, decision 8)."""
     return isinstance(value, str) and len(value) <= MAX_ID_LENGTH and bool(_KEY_ID.fullmatch(value))
+
+
+def is_device_id(value: object) -> bool:
+    """Whether `value` is a device id, with the grammar of a key's version (draft "Devices", decision 8)."""
+    return isinstance(value, str) and len(value) <= MAX_ID_LENGTH and bool(_DEVICE_ID.fullmatch(value))
 
 
 def is_room_version(value: object) -> bool:
