@@ -14,6 +14,7 @@ from django.db import transaction
 
 from federation import backoff
 from federation.client import one_line
+from federation.edus.outgoing import settle
 from federation.isolation import Fault, Verdict, advance, judge, set_aside, split, takes_single_events_only
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from linmatrix import prepared
@@ -48,7 +49,7 @@ _SENT = """
 
 
 def acknowledge(row: OutboundTransaction, content: Mapping[str, Any], *, holder: str, now: datetime) -> bool:
-    """Note that the destination has a transaction: cursors move on, LPDUs leave the queue.
+    """Note that the destination has a transaction: cursors move on, LPDUs and EDUs leave the queue.
 
     `content` is the answer, whose `failed_pdus` says which LPDUs the hub refused (draft, `PUT send`; decision
     78). False, and nothing is changed, when the lease is not `holder`'s any more.
@@ -60,6 +61,7 @@ def acknowledge(row: OutboundTransaction, content: Mapping[str, Any], *, holder:
             return False
         prepared.execute(_ACKNOWLEDGED, [now, row.pk])
         _settle(row, _refusals(content))
+        settle(row.destination_id, row.edus)
         if takes_single_events_only(row):
             Destination.objects.filter(server=row.destination_id).update(single_events=True)
             logger.warning("%s takes one event at a time; transactions for it hold no more", row.destination_id)

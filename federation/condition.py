@@ -73,7 +73,7 @@ HELD_BACK_SQL = f"(destination.paused_at IS NOT NULL OR {blocked_sql('destinatio
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Events that a destination has still to get: a number, or the least that there are."""
+    """Events and EDUs that a destination has still to get: a number, or the least that there are."""
 
     events: int
     more: bool = False
@@ -87,7 +87,7 @@ class Waiting:
 # Bounded for each destination before rooms are looked at: a server may be in a hundred thousand rooms, and have missed
 # millions of events. Positions of a room that we host have no gaps, so they count its events.
 _WAITING = f"""
-    SELECT destination.server, lines.events, lines.stays, queue.lpdus
+    SELECT destination.server, lines.events, lines.stays, queue.entries
     FROM unnest(%s::text[]) AS destination (server)
     CROSS JOIN LATERAL (
         SELECT count(*) AS stays, COALESCE(sum(LEAST({MOST_COUNTED + 1}, CASE WHEN room.role = 'hub'
@@ -99,10 +99,16 @@ _WAITING = f"""
         ) stay JOIN rooms_room room ON room.room_id = stay.room_id
     ) lines
     CROSS JOIN LATERAL (
-        SELECT count(*) AS lpdus FROM (
-            SELECT 1 FROM federation_outboundlpdu
-            WHERE destination_id = destination.server AND status = 'queued' LIMIT {MOST_COUNTED + 1}
-        ) lpdu
+        SELECT count(*) AS entries FROM (
+            (SELECT 1 FROM federation_outboundlpdu
+            WHERE destination_id = destination.server AND status = 'queued' LIMIT {MOST_COUNTED + 1})
+            UNION ALL
+            (SELECT 1 FROM federation_outboundedu
+            WHERE destination_id = destination.server LIMIT {MOST_COUNTED + 1})
+            UNION ALL
+            (SELECT 1 FROM federation_devicelistcursor
+            WHERE destination_id = destination.server AND told < wanted LIMIT {MOST_COUNTED + 1})
+        ) entry
     ) queue
 """  # noqa: S608  numbers of ours
 
@@ -113,7 +119,7 @@ def waiting_for(servers: Sequence[str], *, most_stays: int) -> dict[str, Waiting
         cursor.execute(_WAITING, [list(servers), most_stays])
         return {
             server: Waiting(
-                min(int(events) + lpdus, MOST_COUNTED), more=stays >= most_stays or events + lpdus > MOST_COUNTED
+                min(int(events) + entries, MOST_COUNTED), more=stays >= most_stays or events + entries > MOST_COUNTED
             )
-            for server, events, stays, lpdus in cursor.fetchall()
+            for server, events, stays, entries in cursor.fetchall()
         }

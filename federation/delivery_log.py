@@ -41,4 +41,6 @@ def record(row: OutboundTransaction, outcome: str, *, seconds: float, error: str
         "outcome": outcome,
         "ms": round(1000 * seconds, 1),
     }
+    if row.edus:
+        fields["edus"] = len(row.edus)
     logger.info("delivery", extra=fields | ({"error": error} if error else {}))

@@ -63,7 +63,8 @@ def as_api_error(error: Exception) -> ApiError | None:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ProtocolError):
-        status, errcode = PROTOCOL_ERRORS[type(error)]
+        # The nearest in the class's ancestry: there are special cases of `Rejected`.
+        status, errcode = next(PROTOCOL_ERRORS[kind] for kind in type(error).__mro__ if kind in PROTOCOL_ERRORS)
         return ApiError(status, errcode, str(error))
     if isinstance(error, Room.DoesNotExist):
         return ApiError(404, "M_NOT_FOUND", UNKNOWN)

@@ -1,20 +1,26 @@
-"""What a destination is sent next: events past its cursors and LPDUs in its queue, rooms taking turns.
+"""What a destination is sent next: events past its cursors, LPDUs in its queue and EDUs, rooms taking turns.
 
-A transaction holds at most 50 events (draft, `PUT send`). Everything that waits is sorted into lanes: one per
-room, and one for LPDUs. Within a lane order is kept; among lanes the 50 places are shared out one by one, so
-that a room with a backlog does not keep others waiting, and the next transaction begins with the lane after
-the last one served. A transaction holds rooms of one path form only (decision 3).
+A transaction holds at most 50 events and 100 EDUs (draft, `PUT send`). Everything that waits is sorted into lanes: one
+per room, one for LPDUs and one for EDUs. Within a lane order is kept; among lanes the 50 places are shared out one by
+one, so that a room with a backlog does not keep others waiting, and the next transaction begins with the lane after
+the last one served. EDUs have places of their own and share the bytes, so that large ones and large events take turns.
+A transaction holds rooms of one path form only (decision 3); EDUs, which have none, go along with either, and take the
+stable form alone.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from federation.edus.outgoing import WAITS, WaitingEdu, waiting_edus
 from federation.paths import uses_stable_paths
 from linmatrix import prepared
 
 MAX_EVENTS = 50
 """Draft, `PUT send`: more entries in `pdus` are refused."""
+
+MAX_EDUS = 100
+"""The same of `edus`."""
 
 # One half each for the rooms after a lane and for the others, so that both are ranges of an index.
 _UNFINISHED_HALF = f"""
@@ -25,7 +31,11 @@ _UNFINISHED_HALF = f"""
     AND room.role = 'hub' AND room.head_position > stay.sent_position AND stay.room_id {{}} %s
     ORDER BY stay.room_id, stay.joined_position LIMIT {MAX_EVENTS}
 """  # noqa: S608  a number of ours
-_UNFINISHED = f"({_UNFINISHED_HALF.format('>')}) UNION ALL ({_UNFINISHED_HALF.format('<=')}) ORDER BY 2, 6"
+# A row without a stay says that EDUs wait: a destination without any costs no statement about them.
+_UNFINISHED = f"""
+    ({_UNFINISHED_HALF.format(">")}) UNION ALL ({_UNFINISHED_HALF.format("<=")})
+    UNION ALL (SELECT 0, '', 0, 0, '', 0 WHERE {WAITS}) ORDER BY 2, 6
+"""
 
 _QUEUED = f"""
     SELECT lpdu.id, lpdu.json, COALESCE(room.version, '')
@@ -45,8 +55,8 @@ _READ = f"""
     ) AS event ORDER BY event.room_id, event.position
 """  # noqa: S608  a number of ours
 
-_PREFIX, _SUFFIX = b'{"edus":[],"pdus":[', b"]}"
-_LPDU_LANE = ""  # room ids begin with "!"
+_PREFIX, _MIDDLE, _SUFFIX = b'{"edus":[', b'],"pdus":[', b"]}"
+_LPDU_LANE, _EDU_LANE = "", " "  # before all room ids, which begin with "!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +86,13 @@ class QueuedLpdu(NamedTuple):
 
 @dataclass(slots=True)
 class Lane:
-    """What waits of one room, in order, or the queued LPDUs."""
+    """What waits of one room, in order, or the queued LPDUs, or EDUs. `stable` is its path form, None for either."""
 
     name: str
-    stable: bool
+    stable: bool | None
     stretches: list[Stretch] = field(default_factory=list)
     lpdus: list[QueuedLpdu] = field(default_factory=list)
+    edus: list[WaitingEdu] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(map(len, self.stretches)) + len(self.lpdus)
@@ -90,7 +101,8 @@ class Lane:
 @dataclass(slots=True)
 class Batch:
     """The content of one transaction. `cursors` says by stay id how far it brings the server, `lpdus` are the primary
-    keys of queued LPDUs, `turn` is the lane after which the next transaction begins."""
+    keys of queued LPDUs, `edus` what is noted when the receiver has them (`federation.edus.outgoing`), `turn` is the
+    lane after which the next transaction begins."""
 
     stable: bool
     turn: str
@@ -98,57 +110,83 @@ class Batch:
     events: list[bytes] = field(default_factory=list)
     cursors: dict[int, int] = field(default_factory=dict)
     lpdus: list[int] = field(default_factory=list)
-    size: int = len(_PREFIX) + len(_SUFFIX)
+    edu_bodies: list[bytes] = field(default_factory=list)
+    edus: list[Any] = field(default_factory=list)
+    size: int = len(_PREFIX) + len(_MIDDLE) + len(_SUFFIX)
+
+    def __len__(self) -> int:
+        return len(self.events) + len(self.edus)
 
     def add(self, json: str) -> bool:
         """Add an event's stored JSON; False when it does not fit any more."""
         encoded = json.encode()
-        size = self.size + len(encoded) + 1
-        if size > self.max_bytes and self.events:
+        if not self._has_room(len(encoded)):
             return False
         self.events.append(encoded)
+        return True
+
+    def add_edu(self, edu: WaitingEdu) -> bool:
+        """Add an EDU; False when it does not fit any more."""
+        if not self._has_room(len(edu.json)):
+            return False
+        self.edu_bodies.append(edu.json)
+        self.edus.append(edu.mark)
+        return True
+
+    def _has_room(self, size: int) -> bool:
+        size += self.size + 1
+        if size > self.max_bytes and len(self):
+            return False
         self.size = size
         return True
 
     def body(self) -> bytes:
         """The request body."""
-        return body_of(self.events)
+        return body_of(self.events, self.edu_bodies)
 
 
-def body_of(events: Sequence[bytes]) -> bytes:
+def body_of(events: Sequence[bytes], edus: Sequence[bytes] = ()) -> bytes:
     """A transaction's body: stored bytes side by side, canonical because they are."""
-    return _PREFIX + b",".join(events) + _SUFFIX
+    return _PREFIX + b",".join(edus) + _MIDDLE + b",".join(events) + _SUFFIX
 
 
 def gather(server: str, *, turn: str, max_bytes: int, max_events: int = MAX_EVENTS) -> Batch | None:
     """The next batch for a server, which begins with the lane after `turn`; None when nothing waits.
 
-    It holds at most `max_events`, and its body has at most `max_bytes` unless it is a single event.
+    It holds at most `max_events`, EDUs included where that is one, and its body has at most `max_bytes` unless it is
+    a single event or EDU. The caller holds the destination's row.
     """
-    lanes = _lanes(server, turn)
+    lanes = _lanes(server, turn, max_edus=MAX_EDUS if max_events > 1 else 1, max_bytes=max_bytes)
     if not lanes:
         return None
-    batch = Batch(stable=lanes[0].stable, turn=turn, max_bytes=max_bytes)
-    served = [lane for lane in lanes if lane.stable == batch.stable]
-    shares = share_out(max_events, [len(lane) for lane in served])
-    parts = {
-        lane.name: (list(_first(lane.stretches, share)), lane.lpdus[:share])
-        for lane, share in zip(served, shares, strict=True)
-        if share
-    }
+    if max_events == 1:
+        lanes = lanes[:1]
+    stable = next((lane.stable for lane in lanes if lane.stable is not None), True)
+    batch = Batch(stable=stable, turn=turn, max_bytes=max_bytes)
+    parts = _parts([lane for lane in lanes if lane.stable == stable], max_events)
     events = read([stretch for stretches, _ in parts.values() for stretch in stretches])
     passed_over = False
     for lane in lanes:
-        if lane.name not in parts:
+        if lane.name not in parts and not lane.edus:
             passed_over = True
             continue
-        count = len(batch.events)
-        fits = _fill(batch, *parts[lane.name], events)
-        if len(batch.events) > count and not passed_over:
+        count = len(batch)
+        fits = all(map(batch.add_edu, lane.edus)) if lane.edus else _fill(batch, *parts[lane.name], events)
+        if len(batch) > count and not passed_over:
             batch.turn = lane.name
         if not fits:
             break
     return batch
+
+
+def _parts(lanes: Sequence[Lane], places: int) -> dict[str, tuple[list[Stretch], list[QueuedLpdu]]]:
+    """What each of these lanes may put into a transaction with so many places, by name; none without a place."""
+    shares = share_out(places, [len(lane) for lane in lanes])
+    return {
+        lane.name: (list(_first(lane.stretches, share)), lane.lpdus[:share])
+        for lane, share in zip(lanes, shares, strict=True)
+        if share
+    }
 
 
 def share_out(places: int, demands: Sequence[int]) -> list[int]:
@@ -190,25 +228,37 @@ def _fill(
     return True
 
 
-def _lanes(server: str, turn: str) -> list[Lane]:
-    """At most as many lanes as a transaction has places, from the one after `turn` on, around to `turn` itself."""
-    later, earlier = _room_lanes(server, turn)
-    lanes = later
-    if len(lanes) < MAX_EVENTS:
+def _lanes(server: str, turn: str, *, max_edus: int, max_bytes: int) -> list[Lane]:
+    """At most as many lanes of events as a transaction has places, and one of EDUs, from the one after `turn` on,
+    around to `turn` itself."""
+    lanes, edus_wait = _room_lanes(server, turn)
+    later = [lane for lane in lanes if lane.name > turn]
+    if len(later) < MAX_EVENTS:
         lanes += _lpdu_lane(server)
-    return (lanes + earlier)[:MAX_EVENTS]
+
+    def after_turn(lane: Lane) -> tuple[bool, str]:
+        return lane.name <= turn, lane.name
+
+    lanes = sorted(lanes, key=after_turn)[:MAX_EVENTS]
+    if edus_wait and (edus := waiting_edus(server, most=max_edus, max_bytes=max_bytes)):
+        lanes = sorted([*lanes, Lane(_EDU_LANE, None, edus=edus)], key=after_turn)
+    return lanes
 
 
-def _room_lanes(server: str, turn: str) -> tuple[list[Lane], list[Lane]]:
-    """Rooms we are hub of with stays of the server that have not been sent to their end, or to the room's: those after
-    `turn`, and the others."""
+def _room_lanes(server: str, turn: str) -> tuple[list[Lane], bool]:
+    """Rooms we are hub of with stays of the server that have not been sent to their end, or to the room's; and whether
+    EDUs wait."""
     # Two stays of one room are one lane: what the server missed of the earlier stay comes first.
     lanes: dict[str, Lane] = {}
-    for stay_id, room_id, sent, until, version, _joined in prepared.execute(_UNFINISHED, [server, turn, server, turn]):
+    edus_wait = False
+    parameters = [server, turn, server, turn, server, server]
+    for stay_id, room_id, sent, until, version, _joined in prepared.execute(_UNFINISHED, parameters):
+        if not stay_id:
+            edus_wait = True
+            continue
         lane = lanes.setdefault(room_id, Lane(room_id, uses_stable_paths(version)))
         lane.stretches.append(Stretch(stay_id, room_id, sent, until))
-    later = [lane for lane in lanes.values() if lane.name > turn]
-    return later, [lane for lane in lanes.values() if lane.name <= turn]
+    return list(lanes.values()), edus_wait
 
 
 def _lpdu_lane(server: str) -> list[Lane]:

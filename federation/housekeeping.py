@@ -14,9 +14,11 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from federation.edus.inbox import prune_messages
 from federation.models import InboundTransaction, OutboundLpdu, OutboundTransaction
 from federation.models.outbound import OPEN
 from keys import history, leases
+from keys.devices.housekeeping import prune_devices, prune_keys, prune_remote_devices
 from linmatrix.pruning import prune
 from rooms.audience import servers_in_rooms
 from rooms.models import PendingJoin
@@ -113,6 +115,10 @@ CHORES: dict[str, Callable[[datetime], int]] = {
     "abandoned joins": _abandoned_joins,
     "key fetches": _key_fetches,
     "keys of servers in no room": _unrelated_keys,
+    "to-device messages": prune_messages,
+    "one-time keys": prune_keys,
+    "removed devices": prune_devices,
+    "devices of others": prune_remote_devices,
     "sessions": _sessions,
 }
 """By what is deleted."""

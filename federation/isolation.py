@@ -8,13 +8,18 @@ a transaction is given up in favour of its parts, and what that costs.
 *Which answers count* (`fault_of`). Only those that can be about the content. No answer, 401, 429, a gateway's 502 to
 504, an unknown path and M_BAD_STATE are about the peer or the moment: they never lead to anything but a retry.
 
-*Splitting.* A transaction of several events that was refused `MIN_REFUSALS` times over `SPLIT_AFTER` is replaced by
+*Splitting.* A transaction of several entries that was refused `MIN_REFUSALS` times over `SPLIT_AFTER` is replaced by
 its two halves, which are transactions of their own, with new ids, sent one after the other, each until a 200. A half
 that is refused, too, is split at once, since its parent has shown that this does not pass. Order stays: a part is
 sent when those before it have ended, and nothing new is frozen before the last one has. A body that is too large is
 split at the first such answer, and its half becomes the peer's limit.
 
-*Setting aside.* A single event that is still refused is recorded as not delivered, and the queue goes on. How long
+*EDUs* part from events first, as a peer may take none at all: the events are not to wait for what becomes of them.
+EDUs alone that are refused, while the peer has acknowledged nothing since, are sent again behind an empty transaction.
+Only a peer that takes that shows that it is the EDUs which it does not take. They are then given up a minute after the
+first refusal, each alone, one after the other, so that many hold up the events after them for no longer than one does.
+
+*Setting aside.* A single entry that is still refused is recorded as not delivered, and the queue goes on. How long
 that takes depends on whether the peer has acknowledged anything meanwhile. If it has, it is the event that it does
 not take. If not, it may be a peer that answers everything with an error: then it takes `SET_ASIDE_ALONE_AFTER` for
 every event, so that an outage costs a few and not all. An operator may have it sent again (`send_again`).
@@ -27,16 +32,19 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import F, Func, IntegerField, Max
 
 from federation import paths
 from federation.client import Answer
+from federation.edus.outgoing import settle
 from federation.gathering import Stretch, body_of, read
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from federation.outbound import freeze, mark_pending
 from linmatrix import prepared
+from linmatrix.protocol import canonical_json
 from rooms.models import RoomServer
 
 logger = logging.getLogger(__name__)
@@ -110,19 +118,29 @@ def judge(row: OutboundTransaction, fault: Fault, *, now: datetime) -> Verdict:
     """Count a fault on the row, which the caller saves, and say what follows."""
     if fault is Fault.NONE:
         return Verdict.SEND_AGAIN
-    if fault is Fault.TOO_LARGE and row.events > 1:
+    if fault is Fault.TOO_LARGE and row.entries > 1:
         return Verdict.SPLIT
+    if not row.entries:
+        return Verdict.SEND_AGAIN  # what waits behind it needs no refusal of its own
     row.refusals += 1
     row.first_refused_at = row.first_refused_at or now
     if row.branch.startswith(_AGAIN):
         return Verdict.SET_ASIDE
     if row.refusals < MIN_REFUSALS:
         return Verdict.SEND_AGAIN
-    if row.events > 1:
+    takes_others = _has_taken_since(row.destination_id, row.first_refused_at)
+    if row.entries > 1 or not (row.events or takes_others):
         gives_up = row.first_refused_at + SPLIT_AFTER
         return Verdict.SPLIT if now >= gives_up else Verdict.SEND_AGAIN
-    gives_up = _sets_aside_at(row.destination_id, row.first_refused_at)
+    if not row.events:
+        gives_up = row.first_refused_at + SET_ASIDE_AFTER
+    else:
+        gives_up = _sets_aside_at(row.destination_id, row.first_refused_at)
     return Verdict.SET_ASIDE if now >= gives_up else Verdict.SEND_AGAIN
+
+
+def _has_taken_since(server: str, since: datetime) -> bool:
+    return Destination.objects.filter(server=server, last_success_at__gte=since).exists()
 
 
 def _sets_aside_at(server: str, first_refused_at: datetime) -> datetime:
@@ -131,12 +149,10 @@ def _sets_aside_at(server: str, first_refused_at: datetime) -> datetime:
     The wait begins anew with every event that is set aside, and so does the question whether the peer takes others:
     during an outage the parts of one transaction must not follow each other.
     """
-    last_success = Destination.objects.values_list("last_success_at", flat=True).get(server=server)
     rows = OutboundTransaction.objects.filter(destination=server, set_aside_at__isnull=False)
     last_set_aside = rows.aggregate(last=Max("set_aside_at"))["last"]
     since = max(first_refused_at, last_set_aside or first_refused_at)
-    takes_others = last_success is not None and last_success >= since
-    return since + (SET_ASIDE_AFTER if takes_others else SET_ASIDE_ALONE_AFTER)
+    return since + (SET_ASIDE_AFTER if _has_taken_since(server, since) else SET_ASIDE_ALONE_AFTER)
 
 
 def advance(row: OutboundTransaction) -> None:
@@ -146,20 +162,25 @@ def advance(row: OutboundTransaction) -> None:
 
 
 def set_aside(row: OutboundTransaction, *, reason: str, now: datetime) -> None:
-    """Give up a transaction of one event; the caller has moved the cursors and locked the destination."""
+    """Give up a transaction of one event or EDU; the caller has moved the cursors and locked the destination."""
     row.set_aside_at, row.last_error = now, reason
     lpdus = OutboundLpdu.objects.filter(pk__in=row.lpdus)
     lpdus.update(status=OutboundLpdu.Status.SET_ASIDE, reason=reason)
-    logger.error("%s does not take the event of transaction %s, set aside: %s", row.destination_id, row.txn_id, reason)
+    settle(row.destination_id, row.edus)
+    what = "event" if row.events else "EDU"
+    logger.error(
+        "%s does not take the %s of transaction %s, set aside: %s", row.destination_id, what, row.txn_id, reason
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """An event of a transaction, and what is done when the receiver has it."""
+    """An event or EDU of a transaction, and what is done when the receiver has it; `edu` is an EDU's mark."""
 
     json: bytes
     cursor: tuple[int, int] | None = None
     lpdu: int | None = None
+    edu: Any = None
 
 
 def split(row: OutboundTransaction, destination: Destination, fault: Fault, *, now: datetime) -> None:
@@ -172,32 +193,45 @@ def split(row: OutboundTransaction, destination: Destination, fault: Fault, *, n
     if too_large:
         destination.max_body_bytes = max(len(bytes(row.body)) // 2, MIN_LIMIT_BYTES)
         destination.save(update_fields=["max_body_bytes"])
-    cut = _middle_by_bytes(pieces) if too_large else (len(pieces) + 1) // 2
+    cut = _middle_by_bytes(pieces) if too_large else _middle(row, pieces)
     # Closed first: of a destination and a branch there is one open row.
     row.split_at, row.lineage = now, row.lineage or row.txn_id
     row.save(update_fields=["split_at", "lineage"])
     for digit, half in (("0", pieces[:cut]), ("1", pieces[cut:])):
-        if half:
+        if half or (pieces and not cut):
             _freeze_part(row, destination, half, branch=row.branch + digit)
     logger.warning(
-        "%s does not take transaction %s of %d events, split: %s",
+        "%s does not take transaction %s of %d events and %d EDUs, split: %s",
         row.destination_id,
         row.txn_id,
         row.events,
+        len(row.edus),
         fault.value,
     )
+
+
+def _middle(row: OutboundTransaction, pieces: Sequence[_Piece]) -> int:
+    """Where to cut what is refused: between events and EDUs, before EDUs of which it is not known whether they are what
+    is refused, else in the middle."""
+    events = sum(piece.edu is None for piece in pieces)
+    if events and events < len(pieces):
+        return events
+    if not events and not (row.first_refused_at and _has_taken_since(row.destination_id, row.first_refused_at)):
+        return 0
+    return (len(pieces) + 1) // 2
 
 
 def _freeze_part(row: OutboundTransaction, destination: Destination, half: Sequence[_Piece], *, branch: str) -> None:
     freeze(
         destination,
         stable=row.path == paths.send(row.txn_id).stable,
-        body=body_of([piece.json for piece in half]),
+        body=body_of([piece.json for piece in half if not piece.edu], [piece.json for piece in half if piece.edu]),
         cursors=dict(piece.cursor for piece in half if piece.cursor),
         lpdus=[piece.lpdu for piece in half if piece.lpdu is not None],
-        events=len(half),
+        edus=[piece.edu for piece in half if piece.edu],
+        events=sum(not piece.edu for piece in half),
         # A part of several is split at its first refusal; a single event has to be refused as often as any.
-        refusals=row.refusals if len(half) > 1 else 0,
+        refusals=row.refusals if len(half) > 1 or row.events == 0 else 0,
         first_refused_at=row.first_refused_at,
         lineage=row.lineage,
         branch=branch,
@@ -205,8 +239,8 @@ def _freeze_part(row: OutboundTransaction, destination: Destination, half: Seque
 
 
 def _pieces(row: OutboundTransaction) -> list[_Piece]:
-    """The events of a transaction in their order, from where they are stored. The last one of a stay takes along
-    what of the line is not sent after it."""
+    """The events of a transaction in their order, from where they are stored, then its EDUs. The last event of a stay
+    takes along what of the line is not sent after it."""
     stays = RoomServer.objects.in_bulk([stay_id for stay_id, _ in row.cursors])
     stretches = [
         Stretch(stay_id, stays[stay_id].room_id, stays[stay_id].sent_position, until)
@@ -221,7 +255,12 @@ def _pieces(row: OutboundTransaction) -> list[_Piece]:
             reached = stretch.until if position == lines[-1][0] else position
             pieces.append(_Piece(json.encode(), cursor=(stretch.stay_id, reached)))
     lpdus = OutboundLpdu.objects.filter(pk__in=row.lpdus, status=OutboundLpdu.Status.QUEUED).order_by("id")
-    return pieces + [_Piece(lpdu.json.encode(), lpdu=lpdu.pk) for lpdu in lpdus]
+    pieces += [_Piece(lpdu.json.encode(), lpdu=lpdu.pk) for lpdu in lpdus]
+    if not row.edus:
+        return pieces
+    # Canonical as they are in the body, so that writing them again gives the same bytes.
+    edus = canonical_json.loads(bytes(row.body))["edus"]
+    return pieces + [_Piece(canonical_json.dumps(edu), edu=mark) for edu, mark in zip(edus, row.edus, strict=True)]
 
 
 def _middle_by_bytes(pieces: Sequence[_Piece]) -> int:
@@ -240,16 +279,18 @@ def takes_single_events_only(row: OutboundTransaction) -> bool:
     It does when it and its other half were taken and both together were refused, after the peer had taken another
     single event, and no part of several was taken: a peer that was away for a while does not answer like that.
     """
-    if row.events != 1 or not row.branch or row.branch.startswith(_AGAIN):
+    if row.entries != 1 or not row.branch or row.branch.startswith(_AGAIN):
         return False
+    entries = F("events") + Func(F("edus"), function="jsonb_array_length", output_field=IntegerField())
     parts = OutboundTransaction.objects.filter(lineage=row.lineage, destination=row.destination_id)
-    pair = parts.filter(branch=row.branch[:-1], events=2).values_list("split_at", flat=True).first()
+    parts = parts.annotate(number=entries)
+    pair = parts.filter(branch=row.branch[:-1], number=2).values_list("split_at", flat=True).first()
     taken = parts.filter(acked_at__isnull=False)
     return (
         pair is not None
         and taken.filter(branch__in=[row.branch[:-1] + "0", row.branch[:-1] + "1"]).count() == 2
         and taken.filter(acked_at__lt=pair).exists()
-        and not taken.filter(events__gt=1).exists()
+        and not taken.filter(number__gt=1).exists()
     )
 
 

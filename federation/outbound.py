@@ -123,6 +123,7 @@ def next_transaction(destination: Destination) -> OutboundTransaction | None:
         body=batch.body(),
         cursors=batch.cursors,
         lpdus=batch.lpdus,
+        edus=batch.edus,
         events=len(batch.events),
         attempts=1,
     )
@@ -136,6 +137,7 @@ def freeze(
     cursors: Mapping[int, int],
     lpdus: list[int],
     events: int,
+    edus: list[Any] | None = None,
     **more: Any,
 ) -> OutboundTransaction:
     """Store a transaction under a new id, with the path that the peer serves, or the one that `stable` says while
@@ -149,6 +151,7 @@ def freeze(
         body=body,
         cursors=[list(cursor) for cursor in cursors.items()],
         lpdus=lpdus,
+        edus=edus or [],
         events=events,
         **more,
     )

@@ -107,3 +107,23 @@ def make_leave(room_id: str, user_id: str) -> Paths:
 def send_leave(txn_id: str) -> Paths:
     """Draft, `POST send_leave/:txnId`."""
     return _both("v3", "send_leave", txn_id)
+
+
+def user_device(user_id: str, device_id: str) -> Paths:
+    """Draft, `GET user/:userId/device/:deviceId`."""
+    return _both("v1", "user", user_id, "device", device_id)
+
+
+def user_devices(user_id: str) -> Paths:
+    """Matrix, `GET user/devices/:userId`."""
+    return _only_v1("user", "devices", user_id)
+
+
+def user_keys_query() -> Paths:
+    """Matrix, `POST user/keys/query`."""
+    return _only_v1("user", "keys", "query")
+
+
+def user_keys_claim() -> Paths:
+    """Draft, `POST user/keys/claim`."""
+    return _only_v1("user", "keys", "claim")

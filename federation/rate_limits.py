@@ -64,9 +64,18 @@ DEFAULT_RATES: Mapping[str, Rate] = {
     "send_knock": Rate(5, 100),
     "make_leave": Rate(20, 500),
     "send_leave": Rate(20, 500),
+    # Asked for a user at a time, when one of theirs is written to first or has changed: a server that joins a large
+    # room asks about all of its members.
+    "user_device": Rate(50, 500),
+    "user_devices": Rate(20, 500),
+    # The same for a hundred users at once.
+    "user_keys_query": Rate(5, 100),
+    # Keys for a whole room at once, or for one device at a time by clients that start anew. What a claim may take of
+    # a device is counted beside this (`keys.devices.claiming`).
+    "user_keys_claim": Rate(10, 200),
 }
-"""By endpoint: those served here that the draft marks as rate-limited. An origin is a whole server with all of its
-users."""
+"""By endpoint: those served here that the draft marks as rate-limited, and the extensions beside them (decision 111).
+An origin is a whole server with all of its users."""
 
 # KEYS: the bucket. ARGV: microseconds that one request takes to refill, and those that the whole bucket takes.
 # Answers the milliseconds to wait, 0 when the request may pass. Numbers are written in full: Lua would round them.
@@ -157,17 +166,8 @@ def rate_limiter() -> RateLimiter:
 
 
 def check_rate(origin: str, endpoint: str) -> None:
-    """Count an authenticated request of `origin` to an endpoint by its name in the draft.
+    """Count an authenticated request of `origin` to an endpoint by the name of its route.
 
     Raises `ApiError` 429 M_LIMIT_EXCEEDED when it is one too many.
     """
     rate_limiter().check(origin, endpoint)
-
-
-def endpoint_of(path: str) -> str:
-    """The name of the endpoint that a path leads to, with parameters still encoded; empty for any other path."""
-    parts = path.split("/")
-    if parts[1:3] != ["_matrix", "federation"]:
-        return ""
-    names = parts[5:] if parts[3:4] == ["unstable"] else parts[4:]
-    return names[0] if names else ""

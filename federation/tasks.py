@@ -9,12 +9,14 @@ from celery import shared_task
 from celery.signals import worker_init
 from django.utils import timezone
 
-from federation import delivery, gaps, housekeeping, withdrawals
+from federation import delivery, devices, gaps, housekeeping, withdrawals
 from federation.client import federation_client
+from federation.edus import spreading
 from federation.places import places
 from federation.sweeping import SWEEP_SECONDS, due_destinations
 from federation.wake import alarm_clock
 from linmatrix.health import pulse
+from linmatrix.protocol.identifiers import domain_of
 
 WAKE_TOGETHER = 50
 """Servers of a large audience that are woken one after the other: some tenths of a second for a worker."""
@@ -59,6 +61,10 @@ def sweep() -> None:
         alarm_clock.publish("federation.tasks.fill_gap", [gap_id], expires=SWEEP_SECONDS)
     for leave_id in withdrawals.due_leaves():
         alarm_clock.publish(withdrawals.TASK, [leave_id], expires=SWEEP_SECONDS)
+    if spreading.notices_wait():
+        spreading.wake(expires=SWEEP_SECONDS)
+    for user_id in devices.due_lists(now=timezone.now()):
+        alarm_clock.publish("federation.tasks.fetch_devices", [user_id], expires=SWEEP_SECONDS)
 
 
 @shared_task
@@ -79,8 +85,23 @@ def fill_gap(gap_id: int) -> None:
 
 
 @shared_task
+def fetch_devices(user_id: str) -> None:
+    """Fetch what is known of another server's user and is not to be relied on."""
+    with places.take(domain_of(user_id)) as place:
+        if place is not None:
+            place.timed(devices.refetch)(user_id, now=timezone.now())
+
+
+@shared_task
 def send_leave(leave_id: int) -> None:
     """Tell a hub of a user who refused its invite or took a knock back."""
     with places.take(withdrawals.hub_of(leave_id)) as place:
         if place is not None:
             place.timed(withdrawals.attempt)(leave_id)
+
+
+@shared_task
+def spread_device_lists(seconds: float) -> None:
+    """Work out for about so long whom to tell of which devices."""
+    if spreading.spread(seconds=seconds):
+        spreading.wake()

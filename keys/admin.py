@@ -2,6 +2,7 @@
 
 The levers: asking servers for their keys again, forgetting that they did not answer, and letting a new key sign for
 this server. The first two share a permission, the last has its own. Our private key is neither shown nor sent anywhere.
+Devices of our users are in `keys.device_admin`.
 """
 
 from collections.abc import Callable
@@ -19,11 +20,14 @@ from django.utils.safestring import SafeString
 from keys import leases, local, refetching
 from keys.asking_again import RefetchingAdmin, log
 from keys.clock import at, now_ms
+from keys.device_admin import DeviceAdmin
 from keys.key_file import NotTheSigningKey
 from keys.models import KeyFetch, KeyResponse, ServerKey
 from linmatrix.pages import Button, Crumb, ask, page
 from linmatrix.protocol.encoding import encode_base64
 from linmatrix.readonly_admin import ReadOnlyAdmin, list_link, pretty_json
+
+__all__ = ["DeviceAdmin", "KeyFetchAdmin", "KeyResponseAdmin", "ServerKeyAdmin"]
 
 ROTATE = "keys.rotate_signing_key"
 

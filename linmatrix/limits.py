@@ -186,6 +186,15 @@ class Limits:
     queued_lpdus: int = _limit(
         10_000, "events", (100, 10_000_000), "that wait for one hub: one that is away must not fill our disk"
     )
+    queued_edus: int = _limit(
+        10_000, "EDUs", (100, 10_000_000), "to-device messages that wait for one server, for the reason of queued_lpdus"
+    )
+    to_device_messages: int = _limit(
+        20_000, "messages", (100, 10_000_000), "waiting for one device, a quarter of them of one server: weeks of keys"
+    )
+    to_device_bytes: int = _limit(
+        64 * MIB, "bytes", (1 * MIB, 16 * 1024 * MIB), "their contents: ten times as much as so many room keys have"
+    )
     transaction_bytes: int = _limit(
         100_000, "bytes", (66_000, 12 * MIB), "a transaction of several events: an existing hub takes 100 KiB"
     )
@@ -220,6 +229,15 @@ class Limits:
     )
     cached_state_bytes: int = _limit(
         32 * MIB, "bytes", (1 * MIB, 16 * 1024 * MIB), "state events that a process remembers: some 50,000 memberships"
+    )
+    cached_group_bytes: int = _limit(
+        16 * MIB,
+        "bytes",
+        (1 * MIB, 16 * 1024 * MIB),
+        "MLS groups that a process remembers, as stored: some 40,000 devices; in memory they take thrice as much",
+    )
+    mls_commits_per_room: int = _limit(
+        100, "commits", (1, 100_000), "the last of a room, refused ones too: anybody who is joined makes them at will"
     )
 
     # Keys.
@@ -266,6 +284,30 @@ class Limits:
         400, "objects", (1, 10_000), "looked at in a notary's answer, each for the price of two signatures"
     )
 
+    # Devices and their keys.
+
+    one_time_keys: int = _limit(
+        1000, "keys", (50, 100_000), "of each algorithm that a device may have waiting; clients keep 50 to 100"
+    )
+    claimed_keys_per_hour: int = _limit(
+        50,
+        "keys",
+        (1, 100_000),
+        "for single use that one server gets of one device: more leave nothing for the others",
+    )
+    device_query_seconds: float = _limit(
+        10.0,
+        "seconds",
+        (1.0, 60.0),
+        "another server's answer about devices and keys, for somebody who is about to send",
+    )
+    device_answer_bytes: int = _limit(
+        8 * MIB, "bytes", (1 * MIB, 64 * MIB), "device objects in one answer of ours, and in one to us: some 10,000"
+    )
+    device_list_hours: int = _limit(
+        24, "hours", (1, 720), "another server's list is used without asking again; who leaves our rooms tells no more"
+    )
+
     # How long rows are kept that nothing needs any more (`federation.housekeeping`).
 
     inbound_transaction_hours: int = _limit(
@@ -282,6 +324,15 @@ class Limits:
     )
     unrelated_key_days: int = _limit(
         30, "days", (8, 3650), "keys of servers that are in no room with us: anybody makes up servers, too"
+    )
+    claimed_key_days: int = _limit(
+        90, "days", (1, 3650), "that a one-time key was given away, so that the same one is not taken again"
+    )
+    removed_device_days: int = _limit(
+        90, "days", (14, 3650), "that a device was removed: a server that was away for so long is told whole lists"
+    )
+    unused_device_days: int = _limit(
+        90, "days", (2, 3650), "other servers' devices of which nobody asks or tells anything; they can be asked for"
     )
 
     def __iter__(self) -> Iterator[tuple[str, float, Bound]]:

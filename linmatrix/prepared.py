@@ -4,7 +4,7 @@ Django's cursor writes parameters into the text of a statement, which PostgreSQL
 Where a dozen statements make up a request that is a third of what they cost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from psycopg import Cursor
 Row = TypeVar("Row", bound=Model)
 
 
-def execute(statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def execute(statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
     """Run a statement on the thread's connection and give its rows; `%b` takes a parameter in binary form.
 
     Parameters have no type but the one that the statement gives them: cast them where it leaves that open. Raises
@@ -31,7 +31,7 @@ def execute(statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, .
         return cursor.fetchall() if cursor.description else []
 
 
-def _run(statement: str, parameters: Sequence[Any], many: bool, context: dict[str, Any]) -> None:
+def _run(statement: str, parameters: Sequence[Any] | Mapping[str, Any], many: bool, context: dict[str, Any]) -> None:
     context["cursor"].execute(statement, parameters)
 
 

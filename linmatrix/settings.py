@@ -69,6 +69,8 @@ OPEN_LOCALPARTS: bool = configured["LINMATRIX_OPEN_LOCALPARTS"]
 # Servers whose invites reach our users, and servers whose do not, as globs; the second list comes first.
 INVITE_ALLOW: list[str] = configured["LINMATRIX_INVITE_ALLOW"]
 INVITE_DENY: list[str] = configured["LINMATRIX_INVITE_DENY"]
+# Whether every server may ask for devices and keys of our users, or only those that share a room with the user.
+DEVICES_TO_ALL: bool = configured["LINMATRIX_DEVICES_TO_ALL"]
 
 # How other servers are reached.
 # Public addresses, and no others unless this says so: 1 for all private networks, or those that peers are in,

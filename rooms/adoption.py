@@ -28,7 +28,7 @@ def adopt_state(line: Line, answer: CheckedAnswer, *, missing_event_id: str) -> 
     room, position = line.room, line.room.head_position + HISTORY_POSITIONS - 1
     _store(line, answer)
     _replace_state(room, answer.state, position=position)
-    _replace_stays(room, answer.state, position=position)
+    line.moved_servers |= _replace_stays(room, answer.state, position=position)
     line.state.clear()
     for key, pdu in answer.state.items():
         line.state[key] = state_event(pdu.event_id, pdu.event)
@@ -76,18 +76,23 @@ def _same(entry: StateEntry, entries: Mapping[StateKey, Pdu]) -> bool:
     return pdu is not None and pdu.event_id == entry.event_id
 
 
-def _replace_stays(room: Room, entries: Mapping[StateKey, Pdu], *, position: int) -> None:
-    """Count the joined users of every server anew, since we did not see all of their changes."""
+def _replace_stays(room: Room, entries: Mapping[StateKey, Pdu], *, position: int) -> set[str]:
+    """Count the joined users of every server anew, since we did not see all of their changes; the servers of which a
+    stay began or ended."""
     joined = Counter(
         domain_of(key[1])
         for key, pdu in entries.items()
         if key[0] == "m.room.member" and pdu.event["content"].get("membership") == "join"
     )
+    moved: set[str] = set()
     for stay in RoomServer.objects.filter(room=room, left_position__isnull=True):
         stay.joined_users = joined.pop(stay.server, 0)
         stay.left_position = None if stay.joined_users else position
         stay.save(update_fields=["joined_users", "left_position"])
+        if stay.left_position is not None:
+            moved.add(stay.server)
     RoomServer.objects.bulk_create(
         RoomServer(room=room, server=server, joined_position=position, sent_position=position, joined_users=count)
         for server, count in joined.items()
     )
+    return moved | joined.keys()

@@ -16,8 +16,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from linmatrix import prepared
@@ -26,12 +27,15 @@ from linmatrix.protocol.auth_events import read_state
 from linmatrix.protocol.events import Pdu
 from linmatrix.protocol.identifiers import domain_of
 from linmatrix.protocol.server_acl import SERVER_ACL
-from linmatrix.protocol.state import CREATE, StateEvent, StateKey, membership
+from linmatrix.protocol.state import CREATE, StateEvent, StateKey, member, membership
 from rooms.audience import AudienceChanges
 from rooms.models import Event, Room, StateEntry
 from rooms.redactions import Redactions
-from rooms.signals import events_appended
+from rooms.signals import audience_changed, events_appended
 from rooms.state_events import state_event, state_events
+
+if TYPE_CHECKING:
+    from rooms.mls.line import Commits
 
 # The statements of every append are written out: the query builder would cost as much as the signatures.
 _ROOM_FIELDS = [field.attname for field in Room._meta.concrete_fields]
@@ -66,8 +70,13 @@ class Line:
         self._rows: list[_Row] = []
         self._state_rows: list[tuple[StateKey, str, int]] = []
         self._audience = AudienceChanges()
+        self._moved_users: set[str] = set()
+        self.moved_servers: set[str] = set()
+        """Those whose stay began or ended without an event, as the room was taken over from its hub."""
         self._redactions = Redactions()
         self._first_position = room.head_position + 1
+        # Of an encrypted room, once a commit comes (`rooms.mls`).
+        self.commits: Commits | None = None
 
     @property
     def follows_create(self) -> bool:
@@ -81,16 +90,15 @@ class Line:
         The create event and the server ACL always come along: every event is checked against them.
         """
         wanted = [key for key in {CREATE, SERVER_ACL, *keys} if key not in self.state]
+        self.state.update(current_entries(self.room.room_id, wanted))
+
+    def load_changes(self, since: int) -> None:
+        """Load the current entries that came about after the position `since`."""
         rows = prepared.execute(
-            "SELECT entry.type, entry.state_key, entry.event_id FROM rooms_stateentry entry"
-            " JOIN unnest(%s::text[], %s::text[]) AS wanted (type, state_key)"
-            " ON entry.type = wanted.type AND entry.state_key = wanted.state_key"
-            " WHERE entry.room_id = %s AND entry.replaced_at IS NULL",
-            [[key[0] for key in wanted], [key[1] for key in wanted], self.room.room_id],
+            "SELECT type, state_key FROM rooms_stateentry WHERE room_id = %s AND position > %s AND replaced_at IS NULL",
+            [self.room.room_id, since],
         )
-        events = state_events.get_many([event_id for _, _, event_id in rows])
-        for type_, state_key, event_id in rows:
-            self.state[type_, state_key] = events[event_id]
+        self.load_state(rows)
 
     def load_state_for(self, events: Iterable[dict[str, Any]]) -> None:
         """Load the state that the rules read for these events."""
@@ -138,13 +146,18 @@ class Line:
         self._state_rows.append((key, pdu.event_id, position))
         if key[0] == "m.room.member":
             after = membership(self.state, key[1])
-            self._audience.record(server=domain_of(key[1]), before=before, after=after, position=position)
+            server = domain_of(key[1])
+            self._audience.record(server=server, before=before, after=after, position=position)
+            if server == settings.SERVER_NAME and (before == "join") != (after == "join"):
+                self._moved_users.add(key[1])
 
     def write(self, *, announce: bool = True) -> None:
         """Write what was appended. `open_line` calls it at the end of its block.
 
         `announce` False leaves it to the caller to send `events_appended` in the same transaction.
         """
+        if self.commits is not None:
+            self.commits.write()
         if not self._rows:
             return
         insert_events(
@@ -153,7 +166,7 @@ class Line:
             received_at=self.now,
         )
         self._write_state()
-        self._audience.write(self.room)
+        self._write_audience()
         self._redactions.write(self.room, [row.pdu.event_id for row in self._rows])
         prepared.execute(
             "UPDATE rooms_room SET head_position = %s, head_event_id = %s WHERE room_id = %s",
@@ -166,6 +179,15 @@ class Line:
         verdicts = Counter(str(row.verdict) for row in self._rows)
         transaction.on_commit(partial(_count_events, str(self.room.role), verdicts))
         self._rows, self._state_rows = [], []
+
+    def _write_audience(self) -> None:
+        users, servers = self._moved_users, self._audience.write(self.room) | self.moved_servers
+        servers.discard(settings.SERVER_NAME)
+        if users or servers:
+            audience_changed.send(
+                sender=Room, room=self.room, since_position=self._first_position, users=users, servers=servers
+            )
+        self._moved_users, self.moved_servers = set(), set()
 
     def _write_state(self) -> None:
         if not self._state_rows:
@@ -188,6 +210,31 @@ class Line:
 def _count_events(role: str, verdicts: dict[str, int]) -> None:
     for verdict, number in verdicts.items():
         instruments.events.labels(role, verdict).inc(number)
+
+
+def current_entries(room_id: str, keys: Collection[StateKey]) -> dict[StateKey, StateEvent]:
+    """The current state events under these keys, where there are any."""
+    rows = prepared.execute(
+        "SELECT entry.type, entry.state_key, entry.event_id FROM rooms_stateentry entry"
+        " JOIN unnest(%s::text[], %s::text[]) AS wanted (type, state_key)"
+        " ON entry.type = wanted.type AND entry.state_key = wanted.state_key"
+        " WHERE entry.room_id = %s AND entry.replaced_at IS NULL",
+        [[key[0] for key in keys], [key[1] for key in keys], room_id],
+    )
+    events = state_events.get_many([event_id for _, _, event_id in rows])
+    return {(type_, state_key): events[event_id] for type_, state_key, event_id in rows}
+
+
+def current_memberships(room_id: str, user_ids: Collection[str]) -> dict[StateKey, StateEvent]:
+    """The current membership events of these users, where there are any. For many at once: `current_entries` is for
+    the handful that an event needs, and gets slow in proportion to the square of their number."""
+    rows = prepared.execute(
+        "SELECT state_key, event_id FROM rooms_stateentry"
+        " WHERE room_id = %s AND type = 'm.room.member' AND state_key = ANY(%s) AND replaced_at IS NULL",
+        [room_id, list(user_ids)],
+    )
+    events = state_events.get_many([event_id for _, event_id in rows])
+    return {member(user_id): events[event_id] for user_id, event_id in rows}
 
 
 def close_state(room_id: str, replaced: dict[StateKey, int]) -> None:

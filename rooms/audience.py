@@ -10,7 +10,7 @@ stay looks like it, since one cannot join and leave by the same event.
 """
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -20,6 +20,22 @@ from rooms.models import Room, RoomServer
 
 WAITING, ENDED = frozenset(("invite", "knock")), frozenset(("leave", "ban"))
 """Memberships of users whose server waits for an answer, or we for theirs; and those that end the waiting."""
+
+IS_JOINED_SQL = """(
+    entry.type = 'm.room.member' AND entry.replaced_at IS NULL
+    AND (SELECT json::json #>> '{content,membership}' FROM rooms_event WHERE event_id = entry.event_id) = 'join'
+)"""
+"""Whether a row `rooms_stateentry entry` is the membership of a user who is joined now. Read as `json`, which leaves
+alone what it is not asked for: events of others may hold what `jsonb` refuses."""
+
+_SHARING = f"""
+    SELECT pair.user_id, pair.server FROM unnest(%s::text[], %s::text[]) AS pair (user_id, server)
+    WHERE EXISTS (
+        SELECT FROM rooms_stateentry entry JOIN rooms_roomserver stay ON stay.room_id = entry.room_id
+        WHERE entry.state_key = pair.user_id AND {IS_JOINED_SQL}
+        AND stay.server = pair.server AND stay.left_position IS NULL
+    )
+"""  # noqa: S608  texts of ours
 
 
 @dataclass
@@ -34,10 +50,12 @@ class AudienceChanges:
         if difference or (before in WAITING and after in ENDED):
             self._changes[server].append((position, difference))
 
-    def write(self, room: Room) -> None:
-        """Bring the room's stays up to date. The caller holds the room's lock."""
+    def write(self, room: Room) -> set[str]:
+        """Bring the room's stays up to date; the servers of which one began or ended. The caller holds the room's
+        lock."""
+        moved: set[str] = set()
         if not self._changes:
-            return
+            return moved
         stays = {
             stay.server: stay
             for stay in RoomServer.objects.filter(room=room, server__in=self._changes, left_position__isnull=True)
@@ -47,13 +65,17 @@ class AudienceChanges:
             for position, difference in changes:
                 if stay is None and not difference and not _is_told(room, server):
                     continue
+                begins = stay is None
                 stay = _changed(stay, room=room, server=server, position=position, difference=difference)
+                if difference and (begins or stay.left_position is not None):
+                    moved.add(server)
                 if stay.left_position is not None:
                     _save(stay)
                     stay = None
             if stay is not None:
                 _save(stay)
         self._changes.clear()
+        return moved
 
 
 def _is_told(room: Room, server: str) -> bool:
@@ -97,6 +119,12 @@ def servers_in_rooms(servers: Collection[str]) -> set[str]:
     """Those of `servers` that are in any room that we know."""
     current = RoomServer.objects.filter(server__in=servers, left_position__isnull=True)
     return set(current.values_list("server", flat=True).distinct())
+
+
+def sharing(pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of these pairs of a user and a server of which the user is joined to a room that the server is in now."""
+    columns = [*map(list, zip(*pairs, strict=True))] or [[], []]
+    return {(user_id, server) for user_id, server in prepared.execute(_SHARING, columns)}
 
 
 def anyone_joined(room_id: str) -> bool:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import transaction
 
 from linmatrix.protocol.completion import new_event
+from linmatrix.protocol.encryption import require_hostable
 from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
 from rooms.append import create_line
@@ -37,12 +38,14 @@ def create_room(
     history_visibility: str = "shared",
     version: str = "",
     federate: bool = True,
+    encryption: str = "",
     power_levels: Mapping[str, Any] | None = None,
 ) -> Room:
     """Create a room with `creator`, one of our users, joined to it.
 
     `power_levels` replaces the default content, in which the creator has 100. `federate` False keeps the room
-    to our own users for good (decision 47). Raises `Malformed` for a value that no peer would understand.
+    to our own users for good (decision 47). `encryption` is the algorithm of its encrypted events, for good as well
+    (`linmatrix.protocol.encryption`). Raises `Malformed` for a value that no peer would understand.
     """
     require_local(creator)
     version = version or settings.DEFAULT_ROOM_VERSION
@@ -51,6 +54,8 @@ def create_room(
             raise Malformed(f"{value!r} is none of {', '.join(known)}")
     room = Room(room_id=_new_room_id(), version=version, role=Room.Role.HUB, hub_server=settings.SERVER_NAME)
     create_content: dict[str, Any] = {"room_version": version, **({} if federate else {"m.federate": False})}
+    if encryption:
+        create_content["encryption"] = {"algorithm": require_hostable(encryption)}
     levels = dict(power_levels) if power_levels is not None else {"users": {creator: 100}}
     contents: list[tuple[str, dict[str, Any]]] = [
         ("m.room.power_levels", levels),

@@ -4,7 +4,7 @@ Draft sections "Receiving Events/PDUs", "Authorization Rules", "Hub Selection"; 
 comes here has passed `protocol.receipt`: schema, signatures and hashes are right.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from linmatrix.metrics import instruments
 from linmatrix.protocol import auth_rules
 from linmatrix.protocol.auth_events import AuthorizedEvent, select_auth_events
 from linmatrix.protocol.completion import complete, new_event
+from linmatrix.protocol.encryption import COMMIT
 from linmatrix.protocol.errors import ProtocolError, Rejected, TooLarge, WrongHub
 from linmatrix.protocol.events import Lpdu, Pdu
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
@@ -23,6 +24,9 @@ from linmatrix.protocol.signing import SigningKey
 from rooms import server_acl
 from rooms.append import Line, open_line
 from rooms.joint import Joint
+from rooms.mls.hub import keep_refusals, take_commit
+from rooms.mls.line import commits_of
+from rooms.mls.preparing import Prepared, prepare
 
 
 class Outcome(NamedTuple):
@@ -37,6 +41,14 @@ class Outcome(NamedTuple):
     refusal: ProtocolError | None = None
 
 
+class _Item(NamedTuple):
+    """An LPDU with the time that it came, and what was found out of the commits that came with it."""
+
+    lpdu: Lpdu
+    now: datetime
+    prepared: Prepared | None
+
+
 MAX_TOGETHER = 200
 """LPDUs of several transactions that are appended in one: what holds a room's row for some thirty milliseconds."""
 
@@ -47,23 +59,30 @@ def append_lpdus(room_id: str, lpdus: Sequence[Lpdu], *, now: datetime) -> Seque
     An LPDU that is in the line already is accepted again without a new event (decision 38). Outside of a database
     transaction, calls that meet in this process are made together. Raises `Room.DoesNotExist`.
     """
-    if connection.in_atomic_block:
-        return _append(room_id, [(lpdu, now) for lpdu in lpdus])
-    return _appends.call(room_id, [(lpdu, now) for lpdu in lpdus])
+    prepared = prepare(room_id, [lpdu.event for lpdu in lpdus])
+    items = [_Item(lpdu, now, prepared) for lpdu in lpdus]
+    return _append(room_id, items) if connection.in_atomic_block else _appends.call(room_id, items)
 
 
-def _append(room_id: str, lpdus: Sequence[tuple[Lpdu, datetime]]) -> list[Outcome]:
-    with open_line(room_id, now=lpdus[-1][1]) as line:
-        line.load_state_for(lpdu.event for lpdu, _ in lpdus)
-        known = line.known_lpdus([lpdu.lpdu_id for lpdu, _ in lpdus])
+def _append(room_id: str, items: Sequence[_Item]) -> list[Outcome]:
+    with open_line(room_id, now=items[-1].now) as line:
+        line.load_state_for(item.lpdu.event for item in items)
+        known = line.known_lpdus([item.lpdu.lpdu_id for item in items])
+        _know_commits(line, [item.prepared for item in items])
         outcomes, key = [], signing_key()
-        for lpdu, _ in lpdus:
+        for lpdu, *_ in items:
             outcome = _append_one(line, lpdu, known, key)
             if outcome.pdu is not None:
                 known[lpdu.lpdu_id] = outcome.pdu.event_id
             outcomes.append(outcome)
     _count(outcomes)
     return outcomes
+
+
+def _know_commits(line: Line, prepared: Iterable[Prepared | None]) -> None:
+    for batch in dict.fromkeys(prepared):
+        if batch is not None:
+            commits_of(line).know(batch)
 
 
 def _count(outcomes: Sequence[Outcome]) -> None:
@@ -74,7 +93,7 @@ def _count(outcomes: Sequence[Outcome]) -> None:
         instruments.events.labels("hub", "refused").inc(refused)
 
 
-_appends: Joint[tuple[Lpdu, datetime], Outcome] = Joint(_append, max_items=MAX_TOGETHER)
+_appends: Joint[_Item, Outcome] = Joint(_append, max_items=MAX_TOGETHER)
 
 
 def _append_one(line: Line, lpdu: Lpdu, known: dict[str, str], key: SigningKey) -> Outcome:
@@ -104,7 +123,7 @@ def complete_own(line: Line, event: dict[str, Any]) -> Pdu:
 
 
 def _complete(line: Line, event: dict[str, Any], lpdu: Lpdu | None, key: SigningKey) -> Pdu:
-    return complete(
+    pdu = complete(
         event,
         auth_events=_allowed_by(line, event),
         prev_event=line.room.head_event_id or None,
@@ -112,6 +131,9 @@ def _complete(line: Line, event: dict[str, Any], lpdu: Lpdu | None, key: Signing
         key=key,
         lpdu=lpdu,
     )
+    if event["type"] == COMMIT:
+        take_commit(line, pdu)
+    return pdu
 
 
 def _allowed_by(line: Line, event: dict[str, Any]) -> list[str]:
@@ -149,8 +171,14 @@ def append_own(room_id: str, events: Sequence[dict[str, Any]], *, now: datetime)
 
     Raises `Rejected` or `TooLarge` for the first that is refused, `Room.DoesNotExist`.
     """
-    with open_line(room_id, now=now) as line:
-        return append_own_to(line, events)
+    prepared = prepare(room_id, events)
+    try:
+        with open_line(room_id, now=now) as line:
+            _know_commits(line, [prepared])
+            return append_own_to(line, events)
+    except Rejected:
+        keep_refusals(line)
+        raise
 
 
 def append_own_to(line: Line, events: Sequence[dict[str, Any]]) -> list[Pdu]:

@@ -41,6 +41,8 @@ from rooms.export.lines import NotALine, Read, raw_lines, read_line
 from rooms.export.problems import Kind, Problem, Report
 from rooms.export.verifying import NotARoom, verify
 from rooms.hub import milliseconds
+from rooms.mls.line import commits_of
+from rooms.mls.preparing import prepare
 from rooms.models import Event, Room, RoomServer
 from rooms.participant import Appending, Predecessor, known_events
 from rooms.signals import events_appended
@@ -228,6 +230,8 @@ class _Taking:
         first, new = line.room.head_position + 1, 0
         events = _following(_placed(self._path, self._report.sha256), after)
         while batch := list(islice(events, BATCH)):
+            if commits := prepare(line.room.room_id, [pdu.event for pdu in batch], in_line=True):
+                commits_of(line).know(commits)
             appending = Appending(line, batch)
             for pdu in batch:
                 new += appending.append(pdu)

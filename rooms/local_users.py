@@ -4,6 +4,8 @@ The messaging provider has its own directory. With the setting OPEN_LOCALPARTS e
 exists, and rows here only name or deactivate users; without it, only those with a row exist.
 """
 
+from collections.abc import Iterable
+
 from django.conf import settings
 
 from linmatrix.protocol.errors import Malformed
@@ -13,8 +15,14 @@ from rooms.models import LocalUser
 
 def exists(user_id: str) -> bool:
     """Whether a user of ours exists and is active."""
-    user = LocalUser.objects.filter(localpart=user_id[1:].partition(":")[0]).first()
-    return settings.OPEN_LOCALPARTS if user is None else not user.deactivated
+    return bool(existing([user_id]))
+
+
+def existing(user_ids: Iterable[str]) -> set[str]:
+    """Those of some users of ours who exist and are active."""
+    by_name = {user_id[1:].partition(":")[0]: user_id for user_id in user_ids}
+    rows = dict(LocalUser.objects.filter(localpart__in=by_name).values_list("localpart", "deactivated"))
+    return {user_id for name, user_id in by_name.items() if not rows.get(name, not settings.OPEN_LOCALPARTS)}
 
 
 def require_local(user_id: str) -> str:

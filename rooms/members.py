@@ -74,6 +74,12 @@ def member_of(room_id: str, user_id: str) -> str:
     return _membership(orjson.loads(text)["content"]) if text else "leave"
 
 
+def joined_among(room_id: str, user_ids: Collection[str]) -> set[str]:
+    """Those of these users who are joined now."""
+    rows = _current(room_id).filter(state_key__in=list(user_ids)).values_list("state_key", "event__json")
+    return {user_id for user_id, text in rows if _membership(orjson.loads(text)["content"]) == "join"}
+
+
 def local_members(room_id: str, *, limit: int, memberships: Collection[str] = ("join",)) -> list[Member]:
     """Our own users in the room, those with the most power first; at most `limit`, and none with power left out for
     one without."""

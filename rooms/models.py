@@ -10,6 +10,7 @@ with room for the history before (`rooms.participant`).
 
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q, Value
@@ -139,6 +140,13 @@ class StateEntry(models.Model):
                 "position",
                 condition=Q(type="m.room.member"),
                 name="state_members_by_server",
+            ),
+            # The rooms of a user (`rooms.audience`).
+            models.Index(
+                fields=["state_key", "room"],
+                include=["event"],
+                condition=Q(type="m.room.member", replaced_at__isnull=True),
+                name="state_rooms_of_user",
             ),
         ]
 
@@ -298,6 +306,7 @@ class Finding(models.Model):
         INVALID = "invalid", "an event in the line that is none"
         UNVERIFIABLE = "unverifiable", "an event in the line whose keys cannot be had"
         GAP = "gap", "history that the hub does not give"
+        COMMIT = "commit", "an MLS commit that the group or the room does not allow"
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="findings", db_index=False)
     server = models.TextField(db_comment="the server at fault")
@@ -317,3 +326,69 @@ class Finding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} by {self.server}"
+
+
+class MlsGroup(models.Model):
+    """The MLS group of an encrypted room, as far as somebody outside of it can know it (`rooms.mls`).
+
+    `state` is what the next commit is checked against; secrets are not in it, for none come here.
+    """
+
+    class Standing(models.TextChoices):
+        FIRST = "first", "followed since its first commit"
+        LATER = "later", "taken from a later commit and followed since"
+        LOST = "lost", "not known: waits for a commit that carries the group's tree"
+
+    room = models.OneToOneField(Room, primary_key=True, on_delete=models.CASCADE, related_name="mls_group")
+    standing = models.TextField(choices=Standing.choices)
+    epoch = models.BigIntegerField(db_comment="of the group in state; 0 where there is none")
+    digest = models.BinaryField(db_comment="names the group in state; empty where there is none")
+    state = models.BinaryField(db_comment="the group as a public observer keeps it; empty where it was never known")
+    devices = models.IntegerField(db_comment="members of the group")
+    event_id = models.TextField(db_comment="the commit that led here, or that lost it")
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "MLS group"
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(standing__in=["first", "later", "lost"]), name="group_standing_known"),
+            models.CheckConstraint(condition=Q(epoch__gte=0, devices__gte=0), name="group_counts_from_zero"),
+            models.CheckConstraint(condition=Q(standing="lost") | ~Q(state=b"", digest=b""), name="group_has_a_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.room_id} in epoch {self.epoch}"
+
+
+class MlsCommit(models.Model):
+    """What became of a commit to a room's group: the last ones of each room, refused ones too.
+
+    Devices are named by user and device id with a space between.
+    """
+
+    class Verdict(models.TextChoices):
+        ACCEPTED = "accepted"
+        REFUSED = "refused"
+        NOT_CHECKED = "not checked", "in the line, but the group before it is not known"
+
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="mls_commits", db_index=False)
+    event_id = models.TextField(blank=True, db_comment="of a refused one the LPDU's id; empty for one of our own users")
+    sender = models.TextField()
+    epoch = models.BigIntegerField(null=True, db_comment="that the commit ends; NULL when it could not be read")
+    added = ArrayField(models.TextField(), default=list, db_comment="devices, the first of them")
+    removed = ArrayField(models.TextField(), default=list, db_comment="devices, the first of them")
+    verdict = models.TextField(choices=Verdict.choices)
+    reason = models.TextField(default="", blank=True, db_comment="why it was not accepted")
+    at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "MLS commit"
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(verdict__in=["accepted", "refused", "not checked"]), name="commit_verdict_known"
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["room", "-id"], name="commit_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.verdict} commit of {self.sender}"

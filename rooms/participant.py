@@ -15,6 +15,7 @@ from django.db import transaction
 
 from linmatrix.protocol import auth_rules
 from linmatrix.protocol.auth_events import AuthorizedEvent, CitedEvent, select_auth_events
+from linmatrix.protocol.encryption import COMMIT
 from linmatrix.protocol.errors import Rejected
 from linmatrix.protocol.events import Pdu
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
@@ -23,6 +24,9 @@ from rooms.adoption import adopt_state
 from rooms.append import ACCEPTED, Line, open_line
 from rooms.findings import Findings, one_line, passed_over
 from rooms.join_answer import CheckedAnswer, check_answer
+from rooms.mls.line import commits_of
+from rooms.mls.participant import forget_group, judge_commit
+from rooms.mls.preparing import prepare
 from rooms.models import Event, Finding, PendingJoin, Room
 from rooms.state_events import state_events
 
@@ -51,7 +55,10 @@ def append_pdus(room_id: str, pdus: Sequence[Pdu], *, now: datetime) -> list[str
 
     Raises `Predecessor`, with nothing changed, when one's predecessor is unknown; `Room.DoesNotExist`.
     """
+    prepared = prepare(room_id, [pdu.event for pdu in pdus], in_line=True)
     with open_line(room_id, now=now) as line:
+        if prepared is not None:
+            commits_of(line).know(prepared)
         appending = Appending(line, pdus)
         appended = [pdu.event_id for pdu in pdus if appending.append(pdu)]
         appending.findings.write()
@@ -126,6 +133,8 @@ class Appending:
             self.findings.add(Finding.Kind.REJECTED, pdu, str(refusal), related=selected)
             return Event.Verdict.REJECTED, one_line(str(refusal))
         self._note_citation(pdu, selected)
+        if pdu.event["type"] == COMMIT and (fault := judge_commit(self.line, pdu, self.findings)):
+            return Event.Verdict.SOFT_FAILED, one_line(str(fault))
         return "", ""
 
     def _note_fork(self, pdu: Pdu, follows: list[str]) -> None:
@@ -225,6 +234,7 @@ def begin_stay(
             if join.event["prev_events"] != [line.room.head_event_id]:
                 answer = _checked_answer(line, state=state, auth_chain=auth_chain, join=join)
                 adopt_state(line, answer, missing_event_id=join.event["prev_events"][0])
+                forget_group(line)
                 for pdu, reason in answer.left_out:
                     findings.add(Finding.Kind.STATE, pdu, reason, related=pdu.event["auth_events"])
             line.load_state_for([join.event])

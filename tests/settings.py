@@ -13,6 +13,7 @@ os.environ["LINMATRIX_ALLOW_PRIVATE_ADDRESSES"] = "1"
 UNLIMITED = [
     "backfill", "event", "invite", "make_join", "make_knock", "make_leave",
     "send_join", "send_knock", "send_leave", "state", "state_ids",
+    "user_device", "user_devices", "user_keys_claim", "user_keys_query",
 ]  # fmt: skip
 os.environ["LINMATRIX_RATE_LIMITS"] = json.dumps(dict.fromkeys(UNLIMITED))
 # Each process of a run has its own, within the folder that the run removes.

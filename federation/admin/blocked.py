@@ -65,7 +65,7 @@ class BlockedServerAdmin(ReadOnlyAdmin):
     ordering = ("-blocked_at",)
     fields = ("servers", "reason", "blocked_at", "by", "their_rooms", "our_rooms", "effect")
     readonly_fields = ("by", "their_rooms", "our_rooms", "effect")
-    change_form_outer_before_template = "admin/federation/levers.html"
+    change_form_outer_before_template = "console/parts/levers.html"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """To block is to add a row."""

@@ -19,10 +19,12 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from unfold.decorators import display
 
-from federation.admin.levers import LEVERS, Lever, NotDone, offered
+from federation.admin.edus import IS_DUE
+from federation.admin.levers import LEVERS, Lever, offered
 from federation.admin.profile import ProfileForm
 from federation.blocking import block_list
 from federation.condition import (
+    MOST_COUNTED,
     STAYS_IN_LIST,
     STAYS_ON_PAGE,
     Condition,
@@ -31,11 +33,12 @@ from federation.condition import (
     in_condition,
     waiting_for,
 )
-from federation.models import Destination, OutboundLpdu, OutboundTransaction
+from federation.models import Destination, DeviceListCursor, OutboundEdu, OutboundLpdu, OutboundTransaction
 from federation.wire_profile import FIELDS, STALE_SECONDS, profiles
 from keys.models import ServerKey
 from linmatrix.pages import Crumb, ask
 from linmatrix.readonly_admin import PagedList, ReadOnlyAdmin, list_link
+from linmatrix.row_levers import NotDone
 
 LABELS = {
     Condition.HEALTHY.value: "success",
@@ -82,12 +85,12 @@ class DestinationAdmin(ReadOnlyAdmin):
     search_help_text = "The beginning of a server's name"
     ordering = ("-failures", "server")
     fields = (
-        "server", "state", "detail", "waiting", "set_aside", "failures", "failing_since", "next_attempt", "last_error",
-        "last_success_at", "paused_at", "paused_reason", "lease_until", "lease_holder", "turn", *FIELDS, "profile",
-        "more",
+        "server", "state", "detail", "waiting", "edus", "set_aside", "failures", "failing_since", "next_attempt",
+        "last_error", "last_success_at", "paused_at", "paused_reason", "lease_until", "lease_holder", "turn", *FIELDS,
+        "profile", "more",
     )  # fmt: skip
-    readonly_fields = ("state", "detail", "waiting", "set_aside", "profile", "more")
-    change_form_outer_before_template = "admin/federation/levers.html"
+    readonly_fields = ("state", "detail", "waiting", "edus", "set_aside", "profile", "more")
+    change_form_outer_before_template = "console/parts/levers.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Destination]:
         aside = OutboundTransaction.objects.filter(destination=OuterRef("pk"), set_aside_at__isnull=False)
@@ -179,7 +182,7 @@ class DestinationAdmin(ReadOnlyAdmin):
     def detail(self, destination: Destination) -> str:
         return _detail(destination, now=timezone.now())
 
-    @admin.display(description="events waiting", ordering="pending")
+    @admin.display(description="waiting", ordering="pending")
     def waiting(self, destination: Destination) -> str:
         if not destination.pending:
             return "-"
@@ -187,6 +190,16 @@ class DestinationAdmin(ReadOnlyAdmin):
         if waiting is None:
             waiting = waiting_for([destination.server], most_stays=STAYS_ON_PAGE).get(destination.server, Waiting(0))
         return str(waiting)
+
+    @admin.display(description="EDUs among it")
+    def edus(self, destination: Destination) -> SafeString:
+        messages = _counted(OutboundEdu.objects.filter(destination=destination))
+        lists = _counted(DeviceListCursor.objects.filter(IS_DUE, destination=destination))
+        return format_html(
+            "{}, {}",
+            list_link(OutboundEdu, f"to-device messages: {messages}", destination=destination.pk),
+            list_link(DeviceListCursor, f"users' device lists: {lists}", destination=destination.pk, due="yes"),
+        )
 
     @admin.display(description="not delivered", ordering="set_aside_transactions")
     def set_aside(self, destination: Destination) -> SafeString | str:
@@ -216,9 +229,16 @@ class DestinationAdmin(ReadOnlyAdmin):
         lists = (
             list_link(OutboundTransaction, "transactions", destination=destination.pk),
             list_link(OutboundLpdu, "LPDUs", destination=destination.pk),
+            list_link(OutboundEdu, "EDUs", destination=destination.pk),
+            list_link(DeviceListCursor, "device lists", destination=destination.pk),
             list_link(ServerKey, "keys", server=destination.pk),
         )
         return SafeString(" · ".join(lists))
+
+
+def _counted(rows: QuerySet[Any]) -> str:
+    number = rows.order_by()[: MOST_COUNTED + 1].count()
+    return f"{number:,}" if number <= MOST_COUNTED else f"more than {MOST_COUNTED:,}"
 
 
 def _url(page: str, *args: str) -> str:

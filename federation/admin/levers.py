@@ -17,13 +17,10 @@ from federation.pausing import pause, resume
 from federation.retrying import forget_failures, retry_now
 from keys.refetching import REFETCH, refetch
 from linmatrix.pages import StyledForm
+from linmatrix.row_levers import NotDone
 
 MAX_REASON = 500
 """Characters of a reason, which is a note for other operators."""
-
-
-class NotDone(Exception):
-    """Why a lever had no effect, for the operator."""
 
 
 class ReasonForm(StyledForm, forms.Form):

@@ -1,5 +1,9 @@
-"""Transactions in words: the events of a body, and what an answer refused. All of it is text from outside."""
+"""Transactions in words: the events of a body, and what an answer refused. All of it is text from outside.
 
+To-device messages are in bodies, too; what they say is for the devices that they are addressed to, and never shown.
+"""
+
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +14,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from federation.models import OutboundLpdu, OutboundTransaction
+from linmatrix.protocol.edus import DEVICE_LIST
+from linmatrix.readonly_admin import pretty_json
 from rooms.models import Event
 from rooms.wording import happened, shown
 
@@ -17,13 +23,35 @@ MAX_SHOWN = 50
 """Events of a transaction; the draft allows no more."""
 
 
+NOT_SHOWN = "not shown here"
+"""Stands for the content of an EDU."""
+
+
 def events_of(body: bytes | memoryview) -> SafeString | str:
-    """The events of a transaction's body, a line each: who did what, and where."""
-    pdus = _object(body).get("pdus")
-    if not isinstance(pdus, list) or not pdus:
-        return "no events"
-    rows = [_told(pdu) for pdu in pdus[:MAX_SHOWN]]
-    return format_html("<ol>{}</ol>", format_html_join("", "<li>{} {}<br><small>{}</small></li>", rows))
+    """The events of a transaction's body, a line each: who did what, and where; then how many EDUs there are."""
+    content = _object(body)
+    pdus, edus = content.get("pdus"), _edus(content)
+    told: SafeString | str = "no events"
+    if isinstance(pdus, list) and pdus:
+        rows = [_told(pdu) for pdu in pdus[:MAX_SHOWN]]
+        told = format_html("<ol>{}</ol>", format_html_join("", "<li>{} {}<br><small>{}</small></li>", rows))
+    counted = Counter(shown(edu.get("type", "?"), limit=60) for edu in edus)
+    lines = format_html_join("", "<div>{} EDUs {}</div>", [(number, kind) for kind, number in counted.items()])
+    return format_html("{}{}", told, lines)
+
+
+def body_of(body: bytes | memoryview) -> SafeString | str:
+    """A transaction's body as JSON, without what to-device messages say."""
+    content = _object(body)
+    if not content:
+        return "cannot be read"
+    edus = [edu if edu.get("type") == DEVICE_LIST else {**edu, "content": NOT_SHOWN} for edu in _edus(content)]
+    return pretty_json(orjson.dumps({**content, "edus": edus} if "edus" in content else content))
+
+
+def _edus(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    edus = content.get("edus")
+    return [edu if isinstance(edu, dict) else {} for edu in edus] if isinstance(edus, list) else []
 
 
 def _told(pdu: Any) -> tuple[str, str, str]:

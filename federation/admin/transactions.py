@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from federation.admin.reading import events_of, refusals_of, refused_lpdus
+from federation.admin.reading import body_of, events_of, refusals_of, refused_lpdus
 from federation.isolation import send_again
 from federation.models import InboundTransaction, OutboundLpdu, OutboundTransaction, PendingLeave
 from linmatrix.readonly_admin import ReadOnlyAdmin, pretty_json
@@ -13,7 +13,7 @@ from linmatrix.readonly_admin import ReadOnlyAdmin, pretty_json
 
 @admin.register(OutboundTransaction)
 class OutboundTransactionAdmin(ReadOnlyAdmin):
-    """What was sent, byte for byte, whether it was taken, and what was set aside because it was not."""
+    """What was sent, but for what messages to devices say; whether it was taken, and what was set aside."""
 
     list_display = (
         "txn_id", "destination_id", "state", "events", "attempts", "created_at", "acked_at", "set_aside_at",
@@ -67,7 +67,7 @@ class OutboundTransactionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="body")
     def pretty_body(self, row: OutboundTransaction) -> SafeString | str:
-        return pretty_json(row.body)
+        return body_of(row.body)
 
 
 @admin.register(OutboundLpdu)

@@ -109,6 +109,11 @@ class OutboundTransaction(models.Model):
     cursors = models.JSONField(db_comment="[[stay id, position], ...]: how far this brings the receiver")
     lpdus = models.JSONField(db_comment="ids of the outbound LPDUs in the body")
     events = models.IntegerField(db_comment="number of PDUs and LPDUs in the body")
+    edus = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        db_comment="of each EDU in the body: id of the outbound EDU, or [user, position] of a device list update",
+    )
     attempts = models.IntegerField(default=0)
     last_error = models.TextField(default="", blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -152,3 +157,8 @@ class OutboundTransaction(models.Model):
 
     def __str__(self) -> str:
         return f"{self.txn_id} to {self.destination_id}"
+
+    @property
+    def entries(self) -> int:
+        """PDUs, LPDUs and EDUs in the body."""
+        return self.events + len(self.edus)

@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from federation.authentication import SIGNED_CONTENT, ServerPrincipal
 from federation.errors import ApiError
 from federation.idempotency import Transaction, once
-from federation.rate_limits import check_rate, endpoint_of
+from federation.rate_limits import check_rate
 from linmatrix.protocol import canonical_json
 from linmatrix.protocol.errors import NotJson
 from linmatrix.protocol.identifiers import domain_of, is_room_id, is_user_id
@@ -54,7 +54,8 @@ class FederationView(APIView):
         request.META[SIGNED_CONTENT] = content
         self.content = content or {}
         super().initial(request, *args, **kwargs)
-        check_rate(self.origin, endpoint_of(request.path_info))
+        match = request.resolver_match
+        check_rate(self.origin, (match and match.url_name) or "")
 
     def _content(self, request: Request) -> dict[str, Any] | None:
         self.body = request.read()  # not `body`, which the request would keep

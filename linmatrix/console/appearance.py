@@ -28,8 +28,28 @@ _MENU: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("Sent", "outbox", "federation_outboundtransaction_changelist", "federation.view_outboundtransaction"),
             ("Received", "inbox", "federation_inboundtransaction_changelist", "federation.view_inboundtransaction"),
             ("LPDUs to hubs", "upload", "federation_outboundlpdu_changelist", "federation.view_outboundlpdu"),
+            ("EDUs to send", "schedule_send", "federation_outboundedu_changelist", "federation.view_outboundedu"),
             ("Leaves to tell", "logout", "federation_pendingleave_changelist", "federation.view_pendingleave"),
             ("Blocked servers", "block", "federation_blockedserver_changelist", "federation.view_blockedserver"),
+        ),
+    ),
+    (
+        "Devices",
+        (
+            ("Our users' devices", "devices", "keys_device_changelist", "keys.view_device"),
+            (
+                "Their messages",
+                "mark_email_unread",
+                "federation_todeviceinbox_changelist",
+                "federation.view_todeviceinbox",
+            ),
+            ("Told to others", "sync", "federation_devicelistcursor_changelist", "federation.view_devicelistcursor"),
+            (
+                "Devices of others",
+                "important_devices",
+                "keys_remotedevicelist_changelist",
+                "keys.view_remotedevicelist",
+            ),
         ),
     ),
     (

@@ -86,6 +86,14 @@ ROOMS = (
         "servers whose invites do not, whatever the list above says",
         values.globs,
     ),
+    Setting(
+        "LINMATRIX_DEVICES_TO_ALL",
+        "1",
+        YES_NO,
+        "whether every server may ask for devices and keys of our users, as in Matrix, where who invites needs them "
+        "before a room is shared; 0: only servers that share a room with the user",
+        values.yes_or_no,
+    ),
 )
 
 OTHERS = (

@@ -35,9 +35,17 @@ request_seconds = Histogram(
 )
 events = Counter(
     "linmatrix_events",
-    "Events by what became of them. accepted, redacted, rejected: in the line; refused: the hub said no; known: was"
-    " there already; dropped: malformed or wrongly signed.",
+    "Events by what became of them. accepted, redacted, soft-failed, rejected: in the line; refused: the hub said no;"
+    " known: was there already; dropped: malformed or wrongly signed.",
     ["role", "verdict"],
+    registry=REGISTRY,
+)
+edus = Counter(
+    "linmatrix_edus",
+    "EDUs that came in, to-device messages one by one, by what became of them. accepted; known: was there already;"
+    " ignored: of another type; all others were dropped: malformed, spoofed: of another server's user, unknown_device,"
+    " no_shared_room, inbox_full. type is other for those that this server has no use for.",
+    ["type", "outcome"],
     registry=REGISTRY,
 )
 append_seconds = Histogram(
@@ -77,6 +85,13 @@ key_fetches = Counter(
     "linmatrix_key_fetches",
     "Servers that were asked for their keys. answered, or failed: no usable answer.",
     ["outcome"],
+    registry=REGISTRY,
+)
+claimed_keys = Counter(
+    "linmatrix_claimed_keys",
+    "Devices' keys that were claimed. once: given away; reusable: a last-resort or fallback key; none: there was no key"
+    " to give.",
+    ["kind"],
     registry=REGISTRY,
 )
 findings = Counter(

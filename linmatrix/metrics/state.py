@@ -72,6 +72,8 @@ _LAG = f"""
         SELECT untouched.server, least(
             (SELECT created_at FROM federation_outboundlpdu
                 WHERE destination_id = untouched.server AND status = 'queued' ORDER BY id LIMIT 1),
+            (SELECT created_at FROM federation_outboundedu
+                WHERE destination_id = untouched.server ORDER BY id LIMIT 1),
             (SELECT min(event.received_at) FROM rooms_roomserver stay
                 JOIN rooms_room room ON room.room_id = stay.room_id AND room.role = 'hub'
                 CROSS JOIN LATERAL (
@@ -95,6 +97,10 @@ def _count(what: str) -> str:
 
 _QUEUES: Mapping[str, str] = {
     "lpdus": _count("federation_outboundlpdu WHERE status = 'queued'"),
+    "edus": _count("federation_outboundedu"),
+    "device_lists": _count("federation_devicelistcursor WHERE told < wanted"),
+    "device_notices": _count("federation_devicelistnotice"),
+    "to_device": _count("federation_todevicemessage WHERE acknowledged_at IS NULL"),
     "transactions": _count(f"federation_outboundtransaction WHERE {_OPEN}"),
     "set_aside": _count("federation_outboundtransaction WHERE set_aside_at IS NOT NULL"),
     "gaps": _count("rooms_gap"),

@@ -45,6 +45,7 @@ NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 253}
 USER_ID: Schema = {"type": "string", "pattern": r"^@[0-9a-z\-.=_/+]+:[^/]+$", "maxLength": MAX_ID_LENGTH}
 ROOM_ID: Schema = {"type": "string", "pattern": r"^![0-9A-Za-z\-.~_]+:[^/]+$", "maxLength": MAX_ID_LENGTH}
 EVENT_ID: Schema = {"type": "string", "pattern": r"^\$[A-Za-z0-9_-]+$", "maxLength": MAX_EVENT_ID_LENGTH}
+DEVICE_ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_]+$", "maxLength": MAX_ID_LENGTH}
 TIME: Schema = {"type": "integer", "minimum": -MAX_SAFE_INTEGER, "maximum": MAX_SAFE_INTEGER}
 OBJECT: Schema = {"type": "object"}
 SIGNATURES = map_of(map_of(TEXT))
@@ -89,6 +90,22 @@ SCHEMAS: dict[str, Schema] = {
     "StrippedState": record(
         "type", "state_key", "sender", "content", type=TEXT, state_key=TEXT, sender=USER_ID, content=OBJECT
     ),
+    "Device": {
+        "description": "What a device says of itself, signed by each of its keys that can sign.",
+        **record(
+            "user_id",
+            "device_id",
+            "algorithms",
+            "keys",
+            "signatures",
+            user_id=USER_ID,
+            device_id=DEVICE_ID,
+            algorithms=array(TEXT),
+            keys=map_of(TEXT),
+            signatures=SIGNATURES,
+            unsigned=record(device_display_name=TEXT),
+        ),
+    },
     "ServerKeys": record(
         "server_name",
         "valid_until_ts",

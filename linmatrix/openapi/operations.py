@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from linmatrix.openapi.components import (
+    DEVICE_ID,
     EVENT_ID,
     NAME,
     OBJECT,
@@ -41,6 +42,7 @@ PATH_PARAMETERS: Mapping[str, Schema] = {
     "event_id": EVENT_ID,
     "room_id": ROOM_ID,
     "user_id": USER_ID,
+    "device_id": DEVICE_ID,
     "server_name": NAME,
 }
 
@@ -64,7 +66,7 @@ SIGNED = (400, 401, 403, 429, 503)
 
 _VERSIONS = array(TEXT)
 _LIMIT: Schema = {"type": "integer", "minimum": 1}
-_ROOMS, _EVENTS, _KEYS = "Joining and leaving", "Events", "Keys and names"
+_ROOMS, _EVENTS, _KEYS, _DEVICES = "Joining and leaving", "Events", "Keys and names", "Devices and their keys"
 _TEMPLATE: Schema = {"allOf": [ref("Template"), record("event", "room_version", event=ref("Template"))]}
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -124,6 +126,33 @@ OPERATIONS: Mapping[str, Operation] = {
         _ROOMS,
     ),
     "SendLeave": Operation("Leave, or refuse an invite", OBJECT, _ROOMS, body=ref("LPDU")),
+    "UserDevice": Operation("Get a user's device", ref("Device"), _DEVICES),
+    "UserDevices": Operation(
+        "Get all devices of a user (of Matrix, not of the draft)",
+        record(
+            "user_id",
+            "stream_id",
+            "devices",
+            user_id=USER_ID,
+            stream_id={"type": "integer", "minimum": 0},
+            devices=array(
+                record("device_id", "keys", device_id=DEVICE_ID, keys=ref("Device"), device_display_name=TEXT)
+            ),
+        ),
+        _DEVICES,
+    ),
+    "UserKeysQuery": Operation(
+        "Get devices of many users (of Matrix, not of the draft)",
+        record("device_keys", device_keys=map_of(map_of(ref("Device")))),
+        _DEVICES,
+        body=record("device_keys", device_keys=map_of(array(TEXT))),
+    ),
+    "UserKeysClaim": Operation(
+        "Claim one-time keys of devices, each of which is given once",
+        record("one_time_keys", one_time_keys=map_of(map_of(map_of({"anyOf": [TEXT, OBJECT]})))),
+        _DEVICES,
+        body=record("one_time_keys", one_time_keys=map_of(map_of(TEXT))),
+    ),
     "ServerKeysView": Operation("Get this server's keys", ref("ServerKeys"), _KEYS, signed=False),
     "QueryView": Operation(
         "Get a server's keys through this one",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from linmatrix.progress import OnProgress, silent
+from linmatrix.protocol.encryption import COMMIT
 from linmatrix.protocol.errors import BadSignature, ProtocolError
 from linmatrix.protocol.events import Pdu, check_schema
 from linmatrix.protocol.hashes import event_id, event_id_of, lpdu_of, matches, pdu_content_hash, signed_bytes
@@ -270,12 +271,15 @@ class _Verification:
         self._position = position
 
     def _check_rules(self, read: Read, pdu: Pdu, verdict: str) -> None:
-        """That what was accepted is allowed, and what was rejected is not, or uses an LPDU again."""
+        """That what was accepted is allowed, and what was rejected is not, or uses an LPDU again.
+
+        Commits are soft-failed for what they do to the MLS group, which is not gone through here.
+        """
         refusal, in_effect = self._rules.refusal(pdu), verdict in IN_EFFECT
-        repeated = pdu.lpdu_id in self._seen_lpdus
+        elsewhere = pdu.lpdu_id in self._seen_lpdus or (pdu.event["type"] == COMMIT and verdict == "soft-failed")
         if refusal and in_effect:
             self._problem(read, Kind.RULES, refusal, pdu.event_id)
-        elif not refusal and not in_effect and not repeated:
+        elif not refusal and not in_effect and not elsewhere:
             self._problem(read, Kind.RULES, f"it is said to be {verdict}, and the rules allow it", pdu.event_id)
         if pdu.lpdu_id in self._rejected_lpdus:
             self._seen_lpdus.add(pdu.lpdu_id or "")

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from federation.models import BlockedServer, Destination
-from keys.models import KeyFetch, KeyResponse, ServerKey
+from keys.models import Device, KeyFetch, KeyResponse, RemoteDeviceList, ServerKey
 from linmatrix.console.models import Minute
 from linmatrix.readonly_admin import EstimatingPaginator
 from rooms.models import Event, LocalUser, PendingInvite, Room
@@ -35,6 +35,22 @@ def make_key(number: int) -> None:
         fetched_at=timezone.now(),
         response=response,
     )
+
+
+def make_device(number: int) -> None:
+    Device.objects.create(
+        user_id="@creator:hub.example.org",
+        device_id=f"DEVICE{number}",
+        json='{"algorithms":["m.mls.v1"],"keys":{"ed25519:DEVICE":"key"}}',
+        stream_id=number,
+        changed_at=timezone.now(),
+    )
+
+
+def make_remote_list(number: int) -> None:
+    row = RemoteDeviceList.objects.create(user_id=f"@user{number}:peer.example", changed_at=timezone.now())
+    for device in range(number + 1):
+        row.devices.create(device_id=f"DEVICE{device}", json='{"algorithms":["m.mls.v1"]}')
 
 
 def make_entry(number: int) -> None:
@@ -61,6 +77,8 @@ ALL: dict[type, Callable[[int], object]] = {
     ),
     ServerKey: make_key,
     KeyResponse: make_key,
+    Device: make_device,
+    RemoteDeviceList: make_remote_list,
     KeyFetch: lambda number: KeyFetch.objects.create(server=f"peer{number}.example"),
     User: make_account,
     Group: make_group,

@@ -28,6 +28,7 @@ TABS = {
     "state": "view_stateentry",
     "servers": "view_roomserver",
     "findings": "view_finding",
+    "encryption": "view_mlsgroup",
 }
 """A room's pages and the permission that each needs beside the one to see rooms."""
 

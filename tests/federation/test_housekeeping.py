@@ -13,6 +13,8 @@ from django.test.utils import CaptureQueriesContext
 
 from federation import housekeeping
 from federation.delivery import deliver
+from federation.edus import inbox
+from federation.edus.inbox import Incoming
 from federation.housekeeping import keep_house
 from federation.isolation import send_again
 from federation.models import Destination, InboundTransaction, OutboundLpdu, OutboundTransaction
@@ -20,14 +22,17 @@ from federation.outbound import freeze, queue_lpdu
 from federation.sending import outcome
 from keys import history, leases
 from keys.fetchers import parse_server_keys
-from keys.models import KeyFetch, KeyResponse, ServerKey
+from keys.models import Device, KeyFetch, KeyResponse, OneTimeKey, RemoteDeviceList, ServerKey
 from linmatrix.limits import DEFAULTS
+from linmatrix.protocol.edus import ToDevice
 from linmatrix.protocol.events import Lpdu
 from linmatrix.pruning import BATCH, prune
 from linmatrix.renewal import LEASE
 from rooms.joining import note_join
 from rooms.models import PendingJoin, Room
 from tests.support import keys as published
+from tests.support.edus import make_device
+from tests.support.hosted import CREATOR
 from tests.support.lines import append, in_thread, make_room, message
 from tests.support.remote import Remote
 
@@ -108,6 +113,29 @@ def joining(at: datetime) -> None:
     note_join("!r:hub.example.org", "@alice:hub.example.org", now=at)
 
 
+def acknowledged(at: datetime) -> None:
+    """A message that its device has read."""
+    make_device()
+    message = ToDevice(f"@user:{PEER}", CREATOR, "PHONE", "m.test", "{}")
+    with transaction.atomic():
+        inbox.store([Incoming(message, b"x" * 32)], origin=PEER, txn_id="", now=at)
+    inbox.acknowledge(CREATOR, "PHONE", 1, now=at)
+
+
+def given_away(at: datetime) -> None:
+    OneTimeKey.objects.create(
+        user_id=CREATOR, device_id="PHONE", algorithm="a", key_id="1", identity=b"1", claimed_at=at, claimed_by=PEER
+    )
+
+
+def removed(at: datetime) -> None:
+    Device.objects.create(user_id=CREATOR, device_id="PHONE", stream_id=1, deleted=True, changed_at=at)
+
+
+def told_of(at: datetime) -> None:
+    RemoteDeviceList.objects.create(user_id=f"@user:{PEER}", changed_at=at)
+
+
 CASES: dict[str, tuple[Make, timedelta]] = {
     "inbound transactions": (answered, INBOUND),
     "acknowledged transactions": (lambda at: sent(acked_at=at), OUTBOUND),
@@ -116,6 +144,10 @@ CASES: dict[str, tuple[Make, timedelta]] = {
     "abandoned joins": (joining, LEASE),
     "key fetches": (asked, KEY_FETCH),
     "keys of servers in no room": (fetched, KEYS),
+    "to-device messages": (acknowledged, INBOUND),
+    "one-time keys": (given_away, DAY * DEFAULTS.claimed_key_days),
+    "removed devices": (removed, DAY * DEFAULTS.removed_device_days),
+    "devices of others": (told_of, DAY * DEFAULTS.unused_device_days),
     "sessions": (logged_in, timedelta(0)),
 }
 
@@ -138,6 +170,9 @@ def test_a_row_is_kept_for_its_time_and_no_longer(kind: str) -> None:
         ("set_aside_days", DAY, lambda at: sent(set_aside_at=at)),
         ("key_fetch_hours", HOUR, asked),
         ("unrelated_key_days", DAY, fetched),
+        ("claimed_key_days", DAY, given_away),
+        ("removed_device_days", DAY, removed),
+        ("unused_device_days", DAY, told_of),
     ],
 )
 def test_each_retention_is_the_operators(settings, limit: str, unit: timedelta, make: Make) -> None:

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from federation import gaps, handshakes
+from federation import devices, gaps, handshakes
 from federation.client import federation_client
 from federation.errors import ApiError
 from federation.handshakes import HandshakeFailed
@@ -108,16 +108,21 @@ def query(tls_peer, room, private):
     return complaint(lambda: query_notary(tls_peer.name, ["a.example.org"], 20.0, client=http_client()))
 
 
+def devices_of(tls_peer, room, private):
+    return str(devices.query([tls_peer.user("user")], now=timezone.now()).failures)
+
+
 REQUESTS = [
     ("handshake", ("GET", "make_knock"), knock),
     ("join", ("POST", "send_join"), join),
     ("invite", ("POST", "invite"), invite),
     ("backfill", ("GET", "backfill"), backfill),
     ("key", ("GET", "server"), fetch_keys),
+    ("device_query", ("GET", "user"), devices_of),
     ("", ("GET", "anything"), anything),
 ]
 SECONDS = {"": "request_seconds", "key": "key_fetch_seconds"}
-BYTES = {"": "answer_bytes"}
+BYTES = {"": "answer_bytes", "device_query": "device_answer_bytes"}
 LARGE = [*REQUESTS, ("notary", ("POST", "query"), query)]
 
 

@@ -232,9 +232,6 @@ def test_a_stranger_cannot_tell_a_room_that_is_there_from_one_that_is_not(endpoi
     ("method", "path"),
     [
         ("GET", "v2/user/%40creator%3Ahub.example.org/device/A"),
-        ("POST", "v1/user/keys/claim"),
-        ("POST", "v1/user/keys/query"),
-        ("GET", "v1/user/devices/%40creator%3Ahub.example.org"),
         ("GET", "v1/query/profile"),
         ("GET", "v1/query/directory"),
         ("GET", "v1/publicRooms"),

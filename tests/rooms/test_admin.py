@@ -16,10 +16,13 @@ from django.utils import timezone
 from federation.models import (
     BlockedServer,
     Destination,
+    DeviceListCursor,
     InboundTransaction,
+    OutboundEdu,
     OutboundLpdu,
     OutboundTransaction,
     PendingLeave,
+    ToDeviceInbox,
 )
 from linmatrix.readonly_admin import EstimatingPaginator, ReadOnlyAdmin, pretty_json
 from rooms.creation import create_room
@@ -111,6 +114,30 @@ def make_leave(number: int) -> None:
     )
 
 
+def make_edu(number: int) -> None:
+    OutboundEdu.objects.create(destination=make_destination(number), sender=CREATOR, json="{}")
+
+
+def make_cursor(number: int) -> None:
+    DeviceListCursor.objects.create(destination=make_destination(number), user_id=CREATOR, told=0, wanted=number)
+
+
+def make_inbox(number: int) -> None:
+    device = f"DEVICE{number}"
+    row = ToDeviceInbox.objects.create(
+        user_id=CREATOR, device_id=device, last_position=number, waiting=number, waiting_bytes=2 * number
+    )
+    row.messages.create(
+        position=1,
+        sender="@user:peer.example",
+        type="m.room.encrypted",
+        json="{}",
+        origin="peer.example",
+        source=bytes(32),
+        received_at=timezone.now(),
+    )
+
+
 MAKERS: dict[type, Callable[[int], object]] = {
     Room: make_rooms,
     Event: make_rooms,
@@ -125,6 +152,9 @@ MAKERS: dict[type, Callable[[int], object]] = {
     OutboundTransaction: make_transaction,
     InboundTransaction: make_request,
     PendingLeave: make_leave,
+    OutboundEdu: make_edu,
+    DeviceListCursor: make_cursor,
+    ToDeviceInbox: make_inbox,
 }
 READ_ONLY = [model for model in MAKERS if model is not LocalUser]
 

@@ -104,5 +104,15 @@ def respliced(line, *, event=None, **fields):
 def forget(room_id):
     """Lose a room, as with the database."""
     with connection.cursor() as cursor:
-        for table in ("stateentry", "redaction", "roomserver", "gap", "finding", "event", "room"):
+        for table in (
+            "mlsgroup",
+            "mlscommit",
+            "stateentry",
+            "redaction",
+            "roomserver",
+            "gap",
+            "finding",
+            "event",
+            "room",
+        ):
             cursor.execute(f"DELETE FROM rooms_{table} WHERE room_id = %s", [room_id])  # noqa: S608  names of tables

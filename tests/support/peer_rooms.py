@@ -11,12 +11,13 @@ from tests.support.peers import Peer
 class PeerRoom:
     """The hub's copy of a room of its own; `line` is all of its events."""
 
-    def __init__(self, hub: Peer, *, localpart="room", version=UNSTABLE_PREFIX, join_rule="public"):
+    def __init__(self, hub: Peer, *, localpart="room", version=UNSTABLE_PREFIX, join_rule="public", encryption=""):
         self.hub, self.version = hub, version
         self.room_id = f"!{localpart}:{hub.name}"
         self.line: list[Pdu] = []
         self.state: dict = {}
-        self.add(type="m.room.create", content={"room_version": version}, state_key="")
+        encrypted = {"encryption": {"algorithm": encryption}} if encryption else {}
+        self.add(type="m.room.create", content={"room_version": version, **encrypted}, state_key="")
         self.member(hub.user("user"), "join")
         self.add(type="m.room.power_levels", content={"users": {hub.user("user"): 100}}, state_key="")
         self.add(type="m.room.join_rules", content={"join_rule": join_rule}, state_key="")

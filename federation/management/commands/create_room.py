@@ -6,6 +6,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from federation.management.acting import Acting, user_id_of
+from linmatrix.protocol.devices import MLS_ALGORITHM
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
 from rooms.creation import HISTORY_VISIBILITIES, JOIN_RULES, create_room
 
@@ -24,6 +25,7 @@ class Command(Acting):
             "--history-visibility", choices=HISTORY_VISIBILITIES, default="shared",
             help="who may read what was said before they came (%(default)s)",
         )  # fmt: skip
+        parser.add_argument("--encryption", default="", metavar="ALGORITHM", help=f"for good, e.g. {MLS_ALGORITHM}")
         parser.add_argument("--room-version", choices=tuple(ROOM_VERSIONS), default="", help="the server's default")
 
     def act(self, **options: Any) -> None:
@@ -35,5 +37,6 @@ class Command(Acting):
             join_rule=options["join_rule"],
             history_visibility=options["history_visibility"],
             version=options["room_version"],
+            encryption=options["encryption"],
         )
         self.screen.print(room.room_id)

@@ -12,6 +12,7 @@ from django.conf import settings
 from federation.acting_in_rooms import needed_level, user_id_of
 from linmatrix.pages import StyledForm
 from linmatrix.protocol.canonical_json import MAX_SAFE_INTEGER
+from linmatrix.protocol.devices import MLS_ALGORITHM
 from linmatrix.protocol.identifiers import is_event_id, is_room_id, is_server_name, is_user_id
 from linmatrix.protocol.room_versions import ROOM_VERSIONS
 from rooms.creation import HISTORY_VISIBILITIES, JOIN_RULES
@@ -23,6 +24,9 @@ MAX_ACTORS = 100
 
 MAX_TEXT = 10_000
 """Characters of a notice."""
+
+MEGOLM_ALGORITHM = "m.megolm.v1.aes-sha2"
+"""Of rooms whose clients use Olm and Megolm, as in Matrix."""
 
 
 class UserField(forms.CharField):
@@ -200,6 +204,16 @@ class CreateForm(ActionForm):
         choices=[(value, value) for value in HISTORY_VISIBILITIES],
         initial="shared",
         label="Who may read what was said before they came",
+    )
+    encryption = forms.ChoiceField(
+        required=False,
+        choices=[
+            ("", "none"),
+            (MLS_ALGORITHM, "MLS: this server checks who is in the group"),
+            (MEGOLM_ALGORITHM, "Megolm: clients of Matrix see to it"),
+        ],
+        label="Encryption",
+        help_text="End to end, for good: it can neither be turned on nor off later.",
     )
     version = forms.ChoiceField(choices=[(name, name) for name in ROOM_VERSIONS], label="Room version")
 

@@ -11,9 +11,12 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from linmatrix.pages import Button, Crumb, page
+from linmatrix.protocol.encryption import room_algorithm
 from linmatrix.protocol.identifiers import is_room_id
+from linmatrix.protocol.state import CREATE
 from rooms.models import Room, RoomServer
 from rooms.overview import members_of, name_of, with_overview
+from rooms.state import current_state
 from rooms.wording import shown
 
 MAX_QUERY_LENGTH = 255
@@ -21,11 +24,13 @@ MAX_QUERY_LENGTH = 255
 
 
 class Tab(NamedTuple):
-    """One of a room's pages; `permission` is needed beside the one to see rooms."""
+    """One of a room's pages; `permission` is needed beside the one to see rooms. `of_encrypted` is for those of which
+    nothing leads to them where the room is not encrypted."""
 
     name: str
     text: str
     permission: str
+    of_encrypted: bool = False
 
 
 TABS = (
@@ -34,6 +39,7 @@ TABS = (
     Tab("state", "State", "rooms.view_stateentry"),
     Tab("servers", "Servers", "rooms.view_roomserver"),
     Tab("findings", "Findings", "rooms.view_finding"),
+    Tab("encryption", "Encryption", "rooms.view_mlsgroup", of_encrypted=True),
 )
 
 RoomView = Callable[..., HttpResponse]
@@ -81,7 +87,8 @@ def show(
     request: HttpRequest, room: Room, template: str, *, tab: str, buttons: Iterable[Button] = (), **context: Any
 ) -> HttpResponse:
     """One of a room's pages."""
-    tabs = [(item.text, url(item.name, room.room_id), item.name == tab) for item in visible_tabs(request)]
+    algorithm = algorithm_of(room)
+    seen = [item for item in visible_tabs(request) if algorithm or not item.of_encrypted]
     return page(
         request,
         f"console/rooms/{template}.html",
@@ -89,8 +96,8 @@ def show(
         crumbs=crumbs(room)[:1],
         buttons=buttons,
         room=room,
-        about=_about(room),
-        tabs=tabs,
+        about=_about(room, algorithm),
+        tabs=[(item.text, url(item.name, room.room_id), item.name == tab) for item in seen],
         **context,
     )
 
@@ -100,7 +107,12 @@ def visible_tabs(request: HttpRequest) -> list[Tab]:
     return [tab for tab in TABS if request.user.has_perm(tab.permission)]
 
 
-def _about(room: Room) -> list[tuple[str, str]]:
+def algorithm_of(room: Room) -> str:
+    """The algorithm that the room is encrypted with, empty for none."""
+    return room_algorithm(current_state(room.room_id, [CREATE]))
+
+
+def _about(room: Room, algorithm: str) -> list[tuple[str, str]]:
     """What stands above all of a room's pages."""
     servers = RoomServer.objects.filter(room=room, left_position__isnull=True).count()
     hosted = room.role == Room.Role.HUB
@@ -110,6 +122,7 @@ def _about(room: Room) -> list[tuple[str, str]]:
         ("Hosted by", "this server" if hosted else shown(room.hub_server)),
         ("In it now", f"{_number(members_of(room), 'person', 'people')}, {_number(servers, 'server', 'servers')}"),
         ("Version", room.version),
+        ("Encryption", shown(algorithm) or "none"),
         ("Known here since", f"{room.created_at:%Y-%m-%d %H:%M} UTC"),
         ("Done by staff", format_html('<a class="lm-link" href="{}">what was done here</a>', log)),
     ]

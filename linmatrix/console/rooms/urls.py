@@ -5,7 +5,7 @@ from django.contrib.admin.utils import quote
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
 
-from linmatrix.console.rooms import acting, people, state, timeline
+from linmatrix.console.rooms import acting, encryption, people, state, timeline
 from linmatrix.console.rooms.frame import TABS, room_page, url, visible_tabs
 from rooms.models import Room
 
@@ -27,6 +27,7 @@ _VIEWS = {
     "state": state.state,
     "servers": people.servers,
     "findings": state.findings,
+    "encryption": encryption.encryption,
 }
 
 urlpatterns = [

@@ -1,0 +1,57 @@
+"""The EDUs of a destination's next transaction, and what is noted when it has them.
+
+Each EDU in a transaction has a mark, stored with the transaction (`OutboundTransaction.edus`): the id of its row in the
+queue, or, of a device list update, which is made when the transaction is frozen, the user and how far it tells.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from federation.edus.device_lists import device_list_updates
+from linmatrix import prepared
+
+WAITS = """
+    EXISTS (SELECT FROM federation_outboundedu WHERE destination_id = %s)
+    OR EXISTS (SELECT FROM federation_devicelistcursor WHERE destination_id = %s AND told < wanted)
+"""
+"""Whether there are EDUs for a destination, as a condition of SQL's; it takes the server's name twice."""
+
+_QUEUED = "SELECT id, json FROM federation_outboundedu WHERE destination_id = %s ORDER BY id LIMIT %s"
+_TAKEN = "DELETE FROM federation_outboundedu WHERE id = ANY(%s)"
+_TOLD = """
+    UPDATE federation_devicelistcursor cursor SET told = GREATEST(cursor.told, new.told)
+    FROM (SELECT user_id, max(told) AS told FROM unnest(%s::text[], %s::bigint[]) AS new (user_id, told) GROUP BY 1) new
+    WHERE cursor.destination_id = %s AND cursor.user_id = new.user_id
+"""
+
+
+class WaitingEdu(NamedTuple):
+    """An EDU's canonical bytes, and its mark."""
+
+    json: bytes
+    mark: Any
+
+
+def waiting_edus(server: str, *, most: int, max_bytes: int) -> list[WaitingEdu]:
+    """What waits for a server, at most so many EDUs, and of the device lists no more than about `max_bytes`. The
+    caller holds the destination's row.
+
+    Device lists come first, as messages may be for devices that they name, but take no more than half the places where
+    messages wait as well.
+    """
+    messages = [WaitingEdu(json.encode(), edu_id) for edu_id, json in prepared.execute(_QUEUED, [server, most])]
+    places = max(most - len(messages), (most + 1) // 2)
+    updates = device_list_updates(server, most=places, max_bytes=max_bytes)
+    lists = [WaitingEdu(update.json, [update.user_id, update.told]) for update in updates]
+    return (lists + messages)[:most]
+
+
+def settle(server: str, marks: Sequence[Any]) -> None:
+    """Note that a server has EDUs, or that they were set aside: they are not sent again by themselves. The caller
+    holds the destination's row."""
+    queued = [mark for mark in marks if not isinstance(mark, list)]
+    told = [mark for mark in marks if isinstance(mark, list)]
+    if queued:
+        prepared.execute(_TAKEN, [queued])
+    if told:
+        prepared.execute(_TOLD, [*map(list, zip(*told, strict=True)), server])
