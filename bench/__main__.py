@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import console as console_pages
-from bench import isolation, measurements, report, scaling
+from bench import encryption, isolation, measurements, report, scaling
 from bench.lab import Lab
 from bench.report import Figure
 from bench.sizes import FULL, QUICK, Sizes
@@ -19,15 +19,18 @@ from linmatrix.stack.signals import StopRequested, stop_signals
 STOPPED = 130
 STDOUT = "-"
 
-# In this order: the first four need the hub's deliveries to be through, the others leave some that nobody makes.
+# In this order: the first five need the hub's deliveries to be through, the others leave some that nobody makes.
 MEASUREMENTS: dict[str, tuple[str, Callable[[Lab, Sizes], list[Figure]]]] = {
     "echo": ("Messages and their echoes ...", measurements.measure_echo),
     "delivery": ("Ingest with deliveries ...", measurements.measure_delivery),
+    "to_device": ("Messages to devices ...", encryption.measure_to_device),
     "isolation": ("Deliveries beside bad servers ...", isolation.measure),
     "scaling": ("More processes ...", scaling.measure),
     "console": ("The console's pages on a large database ...", console_pages.measure),
     "ingest": ("Ingest ...", measurements.measure_ingest),
     "single": ("Transactions of one LPDU ...", measurements.measure_single),
+    "commits": ("Commits to encrypted rooms ...", encryption.measure_commits),
+    "claims": ("Claims of one-time keys ...", encryption.measure_claims),
     "growth": ("Ingest into rooms that have grown ...", measurements.measure_growth),
     "reading": ("Joining and reading large rooms ...", measurements.measure_reading),
 }
@@ -35,7 +38,10 @@ PARTS = ("floor", *MEASUREMENTS)
 LONG = ("isolation", "scaling", "console")
 """Take longer than all others together: measured when they are named."""
 
-SHOWN = ("floor", "ingest", "delivery", "single", "echo", "growth", "reading", "isolation", "scaling", "console")
+SHOWN = (
+    "floor", "ingest", "delivery", "single", "echo", "growth", "reading", "commits", "claims", "to_device", "isolation",
+    "scaling", "console",
+)  # fmt: skip
 """The order in which people read them."""
 
 

@@ -1,10 +1,14 @@
-"""What bad servers cost good ones: how soon 49 servers have a room's messages, alone and beside servers that hang.
+"""What bad servers and enormous rooms cost the others: how soon servers have a room's messages, alone and beside them.
 
 In the rooms are 49 servers that always do well, and others that keep the hub waiting while the lab spoils them: one
 that says nothing, one that says a byte a second, a hundred that say nothing. Rounds with the bad ones well and spoiled
 take turns, and each is compared with the one before it; the median counts. A real worker delivers. The hundred are held
 back in the rounds that are compared with: a room with them costs more in any case, and what their hanging costs is
 the question.
+
+An enormous room: so many servers that the worker has no thread for each of them catch up with a long stretch of its
+line, while single messages go to the few servers of another room. Both share the processors; what is reported is how
+much longer a message takes.
 """
 
 import statistics
@@ -20,6 +24,8 @@ from linmatrix.stack.errors import StackError
 BAR = 0.95
 SETTLE_SECONDS = 300.0
 POLL_SECONDS = 0.1
+FEW = 5
+"""Servers of the room beside the enormous one."""
 
 Round = tuple[float, float]
 """Seconds until all 49 had many messages, and the median until they had one."""
@@ -40,9 +46,36 @@ def measure(lab: Lab, sizes: Sizes) -> list[Figure]:
     ]:
         well, spoiled = _compare(lab, sizes, good=good, bad=bad)
         figures += _figures(key, text, well, spoiled)
+    figures += _beside_an_enormous_room(lab, sizes, few=good[:FEW], many=[*hanging, *dripping])
     lab.hub.stop_part("beat")
     lab.hub.stop_part("worker")
     return figures
+
+
+def _beside_an_enormous_room(lab: Lab, sizes: Sizes, *, few: Sequence[str], many: Sequence[str]) -> list[Figure]:
+    """Single messages to few servers, alone and while many others catch up with a room of their own."""
+    small, enormous = lab.new_room([*few]), lab.new_room([*many])
+    settled(lab)
+
+    def seconds() -> float:
+        taken: float = lab.inside.call("bench.inside.arrivals:measure", room_id=small, servers=list(few), messages=1)
+        return taken
+
+    alone = [seconds() for _ in range(sizes.isolation_singles)]
+    lab.inside.call("bench.inside.hosting:fill", room_id=enormous, events=sizes.isolation_backlog)
+    beside = []
+    while lab.inside.call("bench.inside.arrivals:behind", room_id=enormous):
+        beside.append(seconds())
+    settled(lab)
+    if len(beside) < sizes.isolation_singles:
+        raise StackError(f"the enormous room was done after {len(beside)} messages: give it more events")
+    return [
+        Figure("isolation_few_alone_ms", f"One message to {FEW} servers", 1000 * statistics.median(alone), "ms"),
+        Figure(
+            "isolation_few_beside_ms", f"  while {len(many)} others catch up", 1000 * statistics.median(beside), "ms"
+        ),
+        Figure("isolation_few_beside_worst_ms", f"  the slowest of {len(beside)}", 1000 * max(beside), "ms"),
+    ]
 
 
 def _compare(lab: Lab, sizes: Sizes, *, good: Sequence[str], bad: Sequence[str]) -> tuple[list[Round], list[Round]]:

@@ -67,8 +67,8 @@ def measure_ingest(lab: Lab, sizes: Sizes) -> list[Figure]:
         Figure("ingest_events_per_s", "Ingest by one web process", statistics.median(map(_rate, rounds))),
         Figure("ingest_ratio", "  as a share of the floor", ratio, "ratio", at_least=0.30, aim=0.50),
         Figure("ingest_cpu_us", "  CPU time of an event", cpu * 1e6, "us"),
-        Figure("ingest_p50_ms", "  a transaction of 50, p50", _percentile(latencies, 50), "ms"),
-        Figure("ingest_p99_ms", "  a transaction of 50, p99", _percentile(latencies, 99), "ms"),
+        Figure("ingest_p50_ms", "  a transaction of 50, p50", percentile(latencies, 50), "ms"),
+        Figure("ingest_p99_ms", "  a transaction of 50, p99", percentile(latencies, 99), "ms"),
     ]
 
 
@@ -76,8 +76,8 @@ def measure_single(lab: Lab, sizes: Sizes) -> list[Figure]:
     """One participant sending transactions of a single LPDU, one after the other."""
     measured = lab.send(lab.new_room(), transactions=sizes.single_requests, lpdus=1, participants=1, warm_up=20)
     return [
-        Figure("single_p50_ms", "Transaction of one LPDU, p50", _percentile(measured["latencies"], 50), "ms"),
-        Figure("single_p99_ms", "Transaction of one LPDU, p99", _percentile(measured["latencies"], 99), "ms"),
+        Figure("single_p50_ms", "Transaction of one LPDU, p50", percentile(measured["latencies"], 50), "ms"),
+        Figure("single_p99_ms", "Transaction of one LPDU, p99", percentile(measured["latencies"], 99), "ms"),
     ]
 
 
@@ -125,8 +125,8 @@ def measure_echo(lab: Lab, sizes: Sizes) -> list[Figure]:
     lab.hub.stop_part("beat")
     lab.hub.stop_part("worker")
     return [
-        Figure("echo_p50_ms", "Message to echo, p50", _percentile(echoes, 50), "ms", at_most=100),
-        Figure("echo_p99_ms", "Message to echo, p99", _percentile(echoes, 99), "ms"),
+        Figure("echo_p50_ms", "Message to echo, p50", percentile(echoes, 50), "ms", at_most=100),
+        Figure("echo_p99_ms", "Message to echo, p99", percentile(echoes, 99), "ms"),
     ]
 
 
@@ -211,7 +211,7 @@ def _rate(measured: dict[str, Any]) -> float:
     return float(measured["events"] / measured["seconds"])
 
 
-def _percentile(seconds: Sequence[float], percent: int) -> float:
+def percentile(seconds: Sequence[float], percent: int) -> float:
     """In milliseconds; the smallest value that so many percent do not exceed."""
     ordered = sorted(seconds)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] * 1000

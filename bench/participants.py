@@ -64,13 +64,12 @@ class Participant:
         return self._say(text, room_id, hub)
 
     def _say(self, text: str, room_id: str, hub: str) -> Lpdu:
-        event = new_event(
-            room_id=room_id,
-            sender=self.user(),
-            type="m.room.message",
-            content={"msgtype": "m.text", "body": text},
-            origin_server_ts=now_ms(),
-        )
+        content = {"msgtype": "m.text", "body": text}
+        return self.event(room_id, hub=hub, sender=self.user(), type="m.room.message", content=content)
+
+    def event(self, room_id: str, *, hub: str, sender: str, type: str, content: dict[str, Any]) -> Lpdu:
+        """A signed event of one of its users that is no state event."""
+        event = new_event(room_id=room_id, sender=sender, type=type, content=content, origin_server_ts=now_ms())
         return make_lpdu(event, hub_server=hub, key=self.key)
 
     def join(self, room_id: str, *, hub: str, localpart: str = "user") -> Lpdu:
@@ -91,11 +90,12 @@ class Participant:
         requests = []
         for first in range(0, count * lpdus, lpdus):
             messages = [self.message(room_id, hub=hub, number=number) for number in range(first, first + lpdus)]
-            requests.append(self._transaction(f"{batch}-{first}", messages, hub))
+            requests.append(self.transaction(f"{batch}-{first}", messages, hub))
         return requests
 
-    def _transaction(self, txn_id: str, messages: list[Lpdu], hub: str) -> SignedRequest:
-        content = {"edus": [], "pdus": [lpdu.event for lpdu in messages]}
+    def transaction(self, txn_id: str, lpdus: list[Lpdu], hub: str) -> SignedRequest:
+        """A signed transaction of these."""
+        content = {"edus": [], "pdus": [lpdu.event for lpdu in lpdus]}
         return self.signed("PUT", f"{UNSTABLE}/send/{txn_id}", hub=hub, content=content)
 
     def signed(self, method: str, target: str, *, hub: str, content: dict[str, Any] | None = None) -> SignedRequest:

@@ -23,6 +23,8 @@ MAX_ANSWER_BYTES = 100_000
 MAX_LARGE_ANSWER_BYTES = 100_000_000
 ALL_TAKEN = canonical_json.dumps({"failed_pdus": {}})
 
+CLAIM = "/_matrix/federation/v1/user/keys/claim"
+
 Span = tuple[float, float]
 """When a request was sent and when its answer was complete, by the monotonic clock."""
 
@@ -81,6 +83,60 @@ def backfill(*, hub: str, room_id: str, participant: str, event_ids: list[str], 
         target = f"{UNSTABLE}/backfill/{quote(room_id, safe='')}?v={quote(event_id, safe='')}&limit=100"
         answers.append(_timed("GET", sender.signed("GET", target, hub=hub), hub, ca_file))
     return answers
+
+
+def commits(*, hub: str, requests: list[dict[str, str]], warm_up: int, ca_file: str) -> list[float]:
+    """Send ready transactions one after the other; the seconds that each takes after the first `warm_up`."""
+    spans = [
+        _send(SignedRequest(one["target"], one["authorization"], one["body"].encode()), hub, ca_file)
+        for one in requests
+    ]
+    return [done - sent for sent, done in spans[warm_up:]]
+
+
+def claim(
+    *, hub: str, origins: list[str], wanted: list[dict[str, Any]], count: int, warm_up: int, ca_file: str
+) -> dict[str, Any]:
+    """Have all origins claim `count` times after `warm_up`, one claim after the other each; of `wanted` in turn, so
+    that as much is claimed of each.
+
+    The clock stops when the first has no more to claim. RuntimeError unless each claim gets one key, of its own.
+    """
+    start = Barrier(len(origins))
+
+    def claim_all(name: str, lane: int) -> list[tuple[Span, str]]:
+        sender, first = Participant(name), lane * (warm_up + count)
+        requests = [
+            sender.signed("POST", CLAIM, hub=hub, content={"one_time_keys": wanted[number % len(wanted)]})
+            for number in range(first, first + warm_up + count)
+        ]
+        for request in requests[:warm_up]:
+            _claim(request, hub, ca_file)
+        start.wait()
+        return [_claim(request, hub, ca_file) for request in requests[warm_up:]]
+
+    running = [_thread(name).submit(claim_all, name, lane) for lane, name in enumerate(origins)]
+    lanes = [future.result() for future in running]
+    keys = [key for lane in lanes for _, key in lane]
+    if len(set(keys)) < len(keys):
+        raise RuntimeError("a key was given away twice")
+    begun = min(lane[0][0][0] for lane in lanes)
+    end = min(lane[-1][0][1] for lane in lanes)
+    in_time = [span for lane in lanes for span, _ in lane if span[1] <= end]
+    return {"seconds": end - begun, "claims": len(in_time), "latencies": [done - sent for sent, done in in_time]}
+
+
+def _claim(request: SignedRequest, hub: str, ca_file: str) -> tuple[Span, str]:
+    """When a claim was made and answered, and the key."""
+    sent = time.monotonic()
+    response = _exchange("POST", request, hub, ca_file, max_bytes=MAX_ANSWER_BYTES)
+    done = time.monotonic()
+    if response.status != 200:
+        raise RuntimeError(f"the hub answered {response.status}: {response.body[:1000]!r}")
+    ((devices,),) = (users.values() for users in canonical_json.loads(response.body).values())
+    ((keys,),) = (devices.values(),)
+    ((key,),) = (keys.values(),)
+    return (sent, done), canonical_json.dumps(key).decode()
 
 
 def _timed(method: str, request: SignedRequest, hub: str, ca_file: str) -> dict[str, Any]:

@@ -27,9 +27,17 @@ class Sizes:
     isolation_messages: int
     isolation_singles: int
     """Messages sent one at a time in a round."""
+    isolation_backlog: int
+    """Events of the enormous room that its servers catch up with."""
     scaling_rounds: int
     scaling_transactions: int
     """Of each participant, in a round."""
+    commits: int
+    """To each room of those whose commits are measured."""
+    claims: int
+    """Of each server; below what it may claim at once before it is told to slow down."""
+    to_device_singles: int
+    to_device_rounds: int
     console_events: int
     """Rows of the largest tables that the console lists."""
 
@@ -51,8 +59,13 @@ FULL = Sizes(
     isolation_rounds=3,
     isolation_messages=500,
     isolation_singles=10,
+    isolation_backlog=1500,
     scaling_rounds=3,
     scaling_transactions=40,
+    commits=50,
+    claims=150,
+    to_device_singles=20,
+    to_device_rounds=100,
     console_events=1_000_000,
 )
 
@@ -73,7 +86,12 @@ QUICK = Sizes(
     isolation_rounds=1,
     isolation_messages=200,
     isolation_singles=5,
+    isolation_backlog=500,
     scaling_rounds=1,
     scaling_transactions=15,
+    commits=10,
+    claims=40,
+    to_device_singles=5,
+    to_device_rounds=20,
     console_events=50_000,
 )

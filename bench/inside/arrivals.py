@@ -42,6 +42,14 @@ def _message(room_id: str, number: int) -> dict[str, object]:
     )
 
 
+def behind(room_id: str) -> int:
+    """How many servers of a room have not everything yet."""
+    head = Room.objects.values_list("head_position", flat=True).get(room_id=room_id)
+    return (
+        RoomServer.objects.filter(room_id=room_id, sent_position__lt=head).exclude(server=settings.SERVER_NAME).count()
+    )
+
+
 def hold(servers: list[str]) -> None:
     """Send these servers nothing until they are let go."""
     for server in servers:

@@ -1,4 +1,6 @@
-"""Every list and page of the console, as an operator would click through it, and how long the server takes."""
+"""Every list and page of the console, as an operator would click through it, and how long the server takes.
+
+Of the pages of rooms those of the one with the largest MLS group, whose members are compared with the room's."""
 
 import time
 from collections.abc import Iterator
@@ -14,6 +16,9 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from linmatrix.console.rooms.frame import TABS, url
+from rooms.models import MlsGroup
+
 TIMES = 4
 
 SEARCHES: dict[str, tuple[str, ...]] = {
@@ -22,6 +27,9 @@ SEARCHES: dict[str, tuple[str, ...]] = {
     "rooms.StateEntry": ("!cfcd208495d565ef66e7dff9f98764da:hub.example.org", "!nothing"),
     "rooms.RoomServer": ("peer1.example.org", "!cfcd208495d565ef66e7dff9f98764da:hub.example.org", "nothing"),
     "rooms.LocalUser": ("user7", "User 7", "nothing"),
+    "keys.Device": ("@user7:hub.example.org", "@nobody:hub.example.org"),
+    "keys.RemoteDeviceList": ("@user7:peer7.example.org", "@nobody:hub.example.org"),
+    "federation.ToDeviceInbox": ("@user7:hub.example.org", "@nobody:hub.example.org"),
     "rooms.PendingInvite": ("@user7:hub.example.org", "peer1.example.org", "nothing"),
 }
 """What operators type by model; others are searched for these."""
@@ -63,6 +71,9 @@ def _addresses(client: Client) -> Iterator[str]:
     yield reverse("admin:console_figures")
     for model, model_admin in sorted(admin.site._registry.items(), key=lambda item: item[0]._meta.label):
         yield from _of_model(client, model, model_admin)
+    largest = MlsGroup.objects.defer("state").order_by("-devices").first()
+    if largest is not None:
+        yield from (url(tab.name, largest.room_id) for tab in TABS)
 
 
 def _of_model(client: Client, model: type[models.Model], model_admin: admin.ModelAdmin) -> Iterator[str]:

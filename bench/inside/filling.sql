@@ -113,6 +113,63 @@ INSERT INTO keys_keyfetch (server, asked_at, failures, last_error)
     FROM generate_series(0, :destinations - 1) n
 ;
 
+INSERT INTO keys_devicelist (user_id, stream_id)
+    SELECT '@user' || n || ':hub.example.org', 2 FROM generate_series(0, :events / 10 - 1) n
+;
+
+INSERT INTO keys_device (user_id, device_id, json, display_name, stream_id, deleted, changed_at)
+    SELECT '@user' || (n / 2) || ':hub.example.org', 'DEVICE' || n,
+    CASE WHEN n % 50 = 7 THEN '' ELSE '{"algorithms":["m.olm.v1.curve25519-aes-sha2","m.megolm.v1.aes-sha2"],"device_id":"DEVICE'
+    || n || '","keys":{"curve25519:DEVICE":"' || md5('c' || n) || '","ed25519:DEVICE":"' || md5('e' || n)
+    || '"},"signatures":{"@user":{"ed25519:DEVICE":"' || repeat('x', 86) || '"}},"user_id":"@user"}' END,
+    CASE WHEN n % 50 = 7 THEN '' ELSE 'Phone' END, n % 2 + 1, n % 50 = 7, now() - n * interval '1 minute'
+    FROM generate_series(0, :events / 5 - 1) n
+;
+
+INSERT INTO keys_onetimekey (user_id, device_id, algorithm, key_id, json, identity, reusable, claimed_at, claimed_by)
+    SELECT '@user' || (n / 10) || ':hub.example.org', 'DEVICE' || (n / 5), 'signed_curve25519', 'key' || n,
+    CASE WHEN n % 5 = 0 THEN '' ELSE '{"key":"' || md5('o' || n) || '"}' END, decode(md5('o' || n), 'hex'), n % 5 = 4,
+    CASE WHEN n % 5 = 0 THEN now() - n * interval '1 second' END,
+    CASE WHEN n % 5 = 0 THEN 'peer' || (n % :destinations) || '.example.org' ELSE '' END
+    FROM generate_series(0, :events - 1) n
+;
+
+INSERT INTO keys_remotedevicelist (user_id, revision, fetched_at, stale, changed_at, next_attempt, failures, last_error)
+    SELECT '@user' || n || ':peer' || (n % :destinations) || '.example.org', 1, now() - n * interval '1 minute', n % 100 = 3,
+    now() - n * interval '1 minute', CASE WHEN n % 100 = 3 THEN now() END, 0, '' FROM generate_series(0, :events / 10 - 1) n
+;
+
+INSERT INTO keys_remotedevice (user_id, device_id, json)
+    SELECT '@user' || (n / 2) || ':peer' || (n / 2 % :destinations) || '.example.org', 'DEVICE' || n,
+    '{"algorithms":["m.megolm.v1.aes-sha2"],"keys":{},"padding":"' || repeat('x', 300) || '"}'
+    FROM generate_series(0, :events / 5 - 1) n
+;
+
+INSERT INTO federation_outboundedu (destination_id, sender, json, created_at)
+    SELECT 'peer' || CASE WHEN n % 10 = 9 THEN 1 ELSE n % :destinations END || '.example.org', '@user' || (n % 1000) || ':hub.example.org',
+    '{"content":"' || repeat('x', 400) || '"}', now() - n * interval '1 second' FROM generate_series(0, :events / 10 - 1) n
+;
+
+INSERT INTO federation_devicelistcursor (destination_id, user_id, told, wanted)
+    SELECT 'peer' || (n % :destinations) || '.example.org', '@user' || (n / 2) || ':hub.example.org', CASE WHEN n % 100 = 3 THEN 0 ELSE 2 END, 2
+    FROM generate_series(0, :events / 5 - 1) n ON CONFLICT DO NOTHING
+;
+
+INSERT INTO federation_todeviceinbox (user_id, device_id, last_position, waiting, waiting_bytes)
+    SELECT user_id, device_id, CASE WHEN id = 1 THEN 20000 WHEN id % 20 = 1 THEN 30 ELSE 10 END,
+    CASE WHEN id = 1 THEN 19990 WHEN id % 20 = 1 THEN 20 ELSE 0 END,
+    CASE WHEN id = 1 THEN 19990 * 400 WHEN id % 20 = 1 THEN 20 * 400 ELSE 0 END
+    FROM keys_device WHERE NOT deleted ORDER BY keys_device.id
+;
+
+INSERT INTO federation_todevicemessage (inbox_id, position, sender, type, json, origin, txn_id, source, received_at)
+    SELECT inbox.id, position, '@user' || position || ':peer.example.org', 'm.room.encrypted', repeat('x', 400),
+    'peer' || (position % 50) || '.example.org', 'txn', decode(md5(inbox.id::text || ' ' || position), 'hex'), now() - position * interval '1 second'
+    FROM federation_todeviceinbox inbox
+    CROSS JOIN LATERAL generate_series(inbox.last_position - inbox.waiting + 1, inbox.last_position) position
+    WHERE inbox.waiting > 0
+;
+
 INSERT INTO django_admin_log (action_time, object_id, object_repr, action_flag, change_message, user_id)
     SELECT now() - n * interval '1 minute', n::text, 'row ' || n, n % 3 + 1, 'Changed.', (SELECT min(id) FROM auth_user)
     FROM generate_series(0, :events / 10 - 1) n

@@ -30,7 +30,7 @@ def publish(names: list[str]) -> None:
 
 def new_room(names: list[str], users: int = 1) -> str:
     """A public room with so many users of each of these servers joined to it; its id."""
-    room = create_room(creator=_creator(), now=timezone.now(), join_rule="public", name="Benchmark")
+    room = create_room(creator=creator(), now=timezone.now(), join_rule="public", name="Benchmark")
     localparts = ["user", *(f"user{number}" for number in range(1, users))]
     joins = [
         Participant(name).join(room.room_id, hub=settings.SERVER_NAME, localpart=localpart)
@@ -38,11 +38,12 @@ def new_room(names: list[str], users: int = 1) -> str:
         for name in names
     ]
     for first in range(0, len(joins), BATCH):
-        _append(room.room_id, joins[first : first + BATCH])
+        append(room.room_id, joins[first : first + BATCH])
     return room.room_id
 
 
-def _append(room_id: str, lpdus: list[Lpdu]) -> None:
+def append(room_id: str, lpdus: list[Lpdu]) -> None:
+    """Append what must not be refused."""
     for outcome in append_lpdus(room_id, lpdus, now=timezone.now()):
         if outcome.refusal is not None:
             raise outcome.refusal
@@ -54,7 +55,7 @@ def fill(room_id: str, events: int) -> None:
         messages = [
             new_event(
                 room_id=room_id,
-                sender=_creator(),
+                sender=creator(),
                 type="m.room.message",
                 content={"msgtype": "m.text", "body": f"{number:08} {TEXT}"},
                 origin_server_ts=now_ms(),
@@ -81,5 +82,6 @@ def pending() -> int:
     return Destination.objects.filter(pending=True).count()
 
 
-def _creator() -> str:
+def creator() -> str:
+    """The user who creates the rooms."""
     return f"@host:{settings.SERVER_NAME}"
