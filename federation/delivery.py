@@ -71,9 +71,13 @@ worker died waits for as long."""
 LONGEST_LEASE = 2 * LEASE
 """A lease that ends later was taken by a clock that was wrong."""
 
-TURN_SECONDS = 30.0
-"""After that a worker gives the destination back and queues up again, so that a long backlog for some destinations
-does not occupy all workers."""
+TURN_SECONDS = 1.0
+"""After that a worker gives the destination back and queues up again, so that long backlogs of more servers than there
+are threads do not keep others waiting for a thread: a few transactions, beside which queueing up costs next to nothing.
+"""
+
+TURN_OVER = 0.0
+"""What `deliver` returns when there is more to send."""
 
 PAUSE_SECONDS = 0.05
 MAX_PAUSES = 20
@@ -171,7 +175,7 @@ def deliver(
     finally:
         prepared.execute(_FREE, [server, holder])
     if outcome in _GOES_ON:
-        return 0.0
+        return TURN_OVER
     if outcome is Outcome.BUSY:
         return BUSY_SECONDS
     return _soon(server, clock()) if outcome is Outcome.FAILED else None

@@ -14,7 +14,7 @@ from federation.client import federation_client
 from federation.edus import spreading
 from federation.places import places
 from federation.sweeping import SWEEP_SECONDS, due_destinations
-from federation.wake import alarm_clock
+from federation.wake import BEHIND, FIRST, alarm_clock
 from linmatrix.health import pulse
 from linmatrix.protocol.identifiers import domain_of
 
@@ -36,7 +36,7 @@ def deliver(server: str) -> None:
             return
         again = delivery.deliver(server, send=place.timed(delivery.over_http(federation_client())))
     if again is not None:
-        alarm_clock.wake([server], after=again)
+        alarm_clock.wake([server], after=again, priority=BEHIND if again == delivery.TURN_OVER else FIRST)
 
 
 @shared_task

@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from federation.condition import HELD_BACK_SQL
+from federation.wake import QUEUES
 from linmatrix.bounded import Bounded
 from linmatrix.database.probe import STATEMENT_SECONDS, probe
 
@@ -169,7 +170,7 @@ def messages() -> int | None:
         with redis.Redis.from_url(
             settings.REDIS_URL, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
         ) as client:
-            return int(client.llen("celery"))
+            return sum(int(client.llen(queue)) for queue in QUEUES)
     except (redis.RedisError, OSError) as error:
         logger.warning("the broker's state cannot be measured: %s", error)
         return None

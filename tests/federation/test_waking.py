@@ -9,11 +9,11 @@ from django.utils import timezone
 
 from federation import tasks
 from federation.client import Answer
-from federation.delivery import LEASE, Outcome, deliver, step
+from federation.delivery import LEASE, TURN_OVER, Outcome, deliver, step
 from federation.models import Destination, OutboundTransaction, PendingLeave
 from federation.retrying import forget_failures, reset_backoff, retry_now
 from federation.sweeping import due_destinations
-from federation.wake import AlarmClock
+from federation.wake import BEHIND, FIRST, QUEUES, AlarmClock
 from federation.withdrawals import due_leaves
 from tests.support.broker import published
 from tests.support.lines import append, make_room
@@ -90,6 +90,44 @@ def test_a_worker_passes_on_the_wake_ups_of_a_large_audience() -> None:
     with published() as messages:
         tasks.wake_all([PEER, "other.example.org"])
         assert messages() == [("deliver", PEER), ("deliver", "other.example.org")]
+
+
+def test_a_long_backlog_is_sent_in_turns_and_others_come_before_the_next() -> None:
+    for number in range(3):
+        append(make_room(f"r{number}", PEER), "one")
+    Destination.objects.update(single_events=True)
+    remote, now = Remote(), NOW
+    again = []
+
+    def clock() -> datetime:
+        nonlocal now
+        now += timedelta(seconds=0.4)
+        return now
+
+    for _ in range(3):
+        again.append(deliver(PEER, send=remote, clock=clock))
+    assert (again, len(remote.bodies())) == ([TURN_OVER, TURN_OVER, TURN_OVER], 3)
+    assert deliver(PEER, send=remote, clock=clock) is None
+    assert Destination.objects.get(server=PEER).lease_holder == ""
+
+
+def test_who_goes_on_is_served_after_who_begins_to_wait(settings: Any) -> None:
+    app = Celery(broker=settings.REDIS_URL, set_as_current=False)
+    app.conf.task_default_queue = "test-priorities"
+    clock = AlarmClock(app)
+    clock.wake(["catches-up.example.org"], priority=BEHIND)
+    clock.wake([PEER])
+    with app.connection_for_read() as connection, connection.SimpleQueue("test-priorities") as queue:
+        messages = [queue.get(timeout=10) for _ in range(2)]
+        for message in messages:
+            message.ack()
+    assert [message.payload[0][0] for message in messages] == [PEER, "catches-up.example.org"]
+
+
+def test_the_lists_that_messages_wait_in_are_known_by_their_names(settings: Any) -> None:
+    with Celery(broker=settings.REDIS_URL, set_as_current=False).connection_for_read() as connection:
+        channel = connection.default_channel
+        assert tuple(channel._q_for_pri("celery", priority) for priority in (FIRST, BEHIND)) == QUEUES
 
 
 def test_without_a_broker_appending_goes_on_and_is_not_slowed_down_again(caplog: pytest.LogCaptureFixture) -> None:
