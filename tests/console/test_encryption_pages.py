@@ -160,7 +160,7 @@ def test_a_group_that_was_never_known_has_no_members_to_show(console, room):
 def test_a_group_of_more_devices_than_are_compared_says_so(console, room):
     MlsGroup.objects.update(devices=encryption.MAX_COMPARED + 1)
     page = page_of(console, room.room_id)
-    assert page.context["uncompared"].startswith("The group has 10,001 devices")
+    assert page.context["uncompared"].startswith("The group has 5,001 devices")
     assert "users" not in page.context
 
 

@@ -25,7 +25,7 @@ from rooms.overview import members_of
 from rooms.state import current_state
 from rooms.wording import shown
 
-MAX_COMPARED = 10_000
+MAX_COMPARED = 5_000
 """Devices of a group that are looked at: some 0.1 s. Of a larger one the page says so."""
 
 PAGE = 100
