@@ -5,6 +5,7 @@ Three endpoints tell of devices, and peers serve any of them (decision 111): `PO
 that are known already. Whatever comes is checked as an upload is; what does not hold is left out and said.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,10 @@ MAX_SAID = 20
 
 USERS_AT_ONCE = 100
 """Asked about in one request: what a server takes (decision 113)."""
+
+SINGLY_SECONDS = 60.0
+"""For asking after a user's devices one by one, before that counts as failed: there may be hundreds of them, and a
+server that takes its time for each would hold a worker for an hour."""
 
 Devices = dict[str, str]
 """Texts of device objects by id."""
@@ -105,10 +110,13 @@ def _list(server: str, user_id: str, found: Found) -> bool:
     return True
 
 
-def _singly(server: str, user_id: str, known: Iterable[str], found: Found) -> None:
+def _singly(server: str, user_id: str, known: Iterable[str], found: Found, *, seconds: float = SINGLY_SECONDS) -> None:
     """Ask after each device that is known: no more can be had of a server with the draft's endpoints alone."""
     told: dict[str, Any] = {}
-    for device_id in known:
+    ends = time.monotonic() + seconds
+    for asked, device_id in enumerate(known):
+        if asked and time.monotonic() > ends:
+            raise BadAnswer(f"{server} took more than {seconds:.0f} s to tell of {asked} devices of {user_id}")
         answer = call(server, "GET", paths.user_device(user_id, device_id))
         if answer.status == 200:
             told[device_id] = answer.content

@@ -16,10 +16,13 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection, connections
+from django.db.models import Value, Window
+from django.db.models.functions import RowNumber, StrIndex, Substr
 
 from federation import backoff, paths
-from federation.client import BadAnswer, one_line
+from federation.client import one_line
 from federation.device_answers import USERS_AT_ONCE, ask, call
+from federation.places import MOST_PER_SERVER
 from keys.devices import claiming, remote
 from keys.devices.storing import devices_of
 from keys.models import RemoteDeviceList
@@ -71,7 +74,7 @@ def query(user_ids: Collection[str], *, now: datetime, fresh: bool = False) -> Q
     result = Queried()
     valid = [user_id for user_id in dict.fromkeys(user_ids) if is_user_id(user_id)]
     ours = [user for user in valid if domain_of(user) == settings.SERVER_NAME]
-    for row in devices_of(user for user in ours if local_users.exists(user)):
+    for row in devices_of(local_users.existing(ours)):
         result.devices.setdefault(row.user_id, {})[row.device_id] = row.json
     others = [user for user in valid if domain_of(user) != settings.SERVER_NAME]
     known = remote.known(others)
@@ -108,10 +111,11 @@ def claim(wanted: claiming.Wanted, *, now: datetime) -> ClaimedKeys:
             by_server[domain_of(user_id)][user_id] = known
         result.left_out += [f"{user_id} has no device {device}" for device in devices if device not in known]
     result.keys = claiming.claim(settings.SERVER_NAME, ours, now=now)
-    answers = _at_once(_claim_of, by_server, result.failures)
-    for server, keys in answers.items():
-        for user_id, devices in by_server[server].items():
-            for device_id, algorithm in devices.items():
+    for server, (keys, failure) in _at_once(_claim_of, by_server, result.failures).items():
+        if failure:
+            result.failures[server] = failure
+        for user_id in keys:
+            for device_id, algorithm in by_server[server][user_id].items():
                 text = asked.devices[user_id][device_id]
                 device = check_device(canonical_json.loads(text.encode()), user_id=user_id, device_id=device_id)
                 _take(result, device, algorithm, _at(keys, user_id, device_id), now)
@@ -130,8 +134,12 @@ def refetch(user_id: str, *, now: datetime, chance: Callable[[], float] = random
 
 
 def due_lists(*, now: datetime) -> list[str]:
-    """Users whose stale lists may be fetched now, those first that have waited longest."""
-    due = RemoteDeviceList.objects.filter(backoff.is_due(now), stale=True).order_by("next_attempt")
+    """Users whose stale lists may be fetched now: of each server the few that have waited longest, since one whose
+    many lists are fetched in vain must not keep out the others. Servers are drawn by lot where there are more."""
+    server = Substr("user_id", StrIndex("user_id", Value(":")) + 1)
+    turn = Window(RowNumber(), partition_by=server, order_by="next_attempt")
+    due = RemoteDeviceList.objects.filter(backoff.is_due(now), stale=True).annotate(turn=turn)
+    due = due.filter(turn__lte=MOST_PER_SERVER).order_by("?")
     return list(due.values_list("user_id", flat=True)[:MAX_DUE])
 
 
@@ -161,16 +169,20 @@ def _at_once(
     return answers
 
 
-def _claim_of(server: str, wanted: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """What a server answers to claims. Raises `TransportError`."""
+def _claim_of(server: str, wanted: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, Any], str]:
+    """What a server answers to claims, by user, and why it is not asked about the others; '' if it is asked about all.
+    What it has given is spent, so a failure after that does not take it away."""
     claimed: dict[str, Any] = {}
     for part in _parts(wanted):
-        answer = call(server, "POST", paths.user_keys_claim(), {"one_time_keys": part})
+        try:
+            answer = call(server, "POST", paths.user_keys_claim(), {"one_time_keys": part})
+        except TransportError as error:
+            return claimed, one_line(error.reason)
         keys = (answer.content or {}).get("one_time_keys")
         if answer.status != 200 or not isinstance(keys, dict):
-            raise BadAnswer(f"{server} answered user/keys/claim with {answer}")
+            return claimed, one_line(f"{server} answered user/keys/claim with {answer}")
         claimed |= {user_id: keys.get(user_id) for user_id in part}
-    return claimed
+    return claimed, ""
 
 
 def _parts(wanted: Mapping[str, Mapping[str, str]]) -> list[dict[str, Mapping[str, str]]]:

@@ -131,8 +131,8 @@ class Device(models.Model):
 class OneTimeKey(models.Model):
     """A key of a local user's device that others may claim, in the order of upload.
 
-    A key that was given away keeps its id and identity for a while, without content: so it cannot come back, and its
-    claims can be counted. One that may be given more than once is never claimed.
+    A key that was given away stays for a while, without content: so it cannot come back, and its claims can be counted.
+    Its id is free for another. One that may be given more than once is never claimed.
     """
 
     id = models.BigAutoField(primary_key=True, db_comment="the order of upload, in which keys are given away")
@@ -152,7 +152,9 @@ class OneTimeKey(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["user_id", "device_id", "algorithm", "key_id"], name="one_time_key_id_once"
+                fields=["user_id", "device_id", "algorithm", "key_id"],
+                condition=Q(claimed_at__isnull=True),
+                name="one_time_key_id_once",
             ),
             models.UniqueConstraint(fields=["user_id", "device_id", "algorithm", "identity"], name="one_time_key_once"),
             models.CheckConstraint(
@@ -177,7 +179,11 @@ class OneTimeKey(models.Model):
             models.Index(
                 fields=["claimed_at"], condition=Q(claimed_at__isnull=False), name="one_time_key_given_by_age"
             ),
-            models.Index(fields=["expires_at"], condition=Q(expires_at__isnull=False), name="one_time_key_expiring"),
+            models.Index(
+                fields=["expires_at"],
+                condition=Q(expires_at__isnull=False, claimed_at__isnull=True),
+                name="one_time_key_expiring",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -329,7 +329,7 @@ class Limits:
         90, "days", (1, 3650), "that a one-time key was given away, so that the same one is not taken again"
     )
     removed_device_days: int = _limit(
-        90, "days", (14, 3650), "that a device was removed: a server that was away for so long is told whole lists"
+        90, "days", (14, 3650), "that a device was removed: a server that was away for longer hears of it when it asks"
     )
     unused_device_days: int = _limit(
         90, "days", (2, 3650), "other servers' devices of which nobody asks or tells anything; they can be asked for"

@@ -11,15 +11,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from django.conf import settings
-from django.db.models import Sum
-from django.db.models.functions import Length
+from django.db.models import Func, IntegerField, Sum
 from django.http import HttpResponse
 from rest_framework.request import Request
 
 from federation.errors import ApiError
 from federation.responses import CONTENT_TYPE, json_response
 from federation.views.base import FederationView
-from keys.devices.claiming import MAX_CLAIMED_DEVICES, MAX_USERS
+from keys.devices.claiming import MAX_CLAIMED_DEVICES
 from keys.devices.storing import devices_of, find_device, list_number
 from keys.models import Device
 from linmatrix.protocol import canonical_json
@@ -30,6 +29,11 @@ from rooms.audience import sharing
 
 NO_DEVICE = "Unknown user or device."
 """Said alike of whatever there is not (threat T66)."""
+
+
+MAX_QUERIED_USERS = 1000
+"""Users in one query. Nothing is used up by it, and servers that speak Matrix ask at once about all of ours in a room;
+what is answered has a limit in bytes."""
 
 
 class UserDevice(FederationView):
@@ -72,7 +76,7 @@ class UserKeysQuery(FederationView):
 
     def post(self, request: Request) -> HttpResponse:
         """`device_keys` by user and device; an empty list asks for all of a user's."""
-        wanted = asked(self.content, "device_keys", list)
+        wanted = asked(self.content, "device_keys", list, most_users=MAX_QUERIED_USERS)
         if not all(isinstance(device, str) for devices in wanted.values() for device in devices):
             raise Malformed("device_keys holds something that is no device id")
         told: dict[str, dict[str, Any]] = {}
@@ -84,16 +88,17 @@ class UserKeysQuery(FederationView):
         return json_response({"device_keys": told})
 
 
-def asked(content: dict[str, Any], name: str, kind: type) -> dict[str, Any]:
-    """What a request asks of which users: an object of `kind` by user id, within the limits of decision 113.
+def asked(content: dict[str, Any], name: str, kind: type, *, most_users: int) -> dict[str, Any]:
+    """What a request asks of which users: an object of `kind` by user id, of no more users, and of no more devices than
+    decision 113 says.
 
     Raises `Malformed`.
     """
     users = content.get(name)
     if not isinstance(users, dict) or not all(isinstance(devices, kind) for devices in users.values()):
         raise Malformed(f"{name} is not an object of {'lists' if kind is list else 'objects'} by user id")
-    if len(users) > MAX_USERS:
-        raise Malformed(f"{name} names {len(users)} users; at most {MAX_USERS} may be asked about at once")
+    if len(users) > most_users:
+        raise Malformed(f"{name} names {len(users)} users; at most {most_users} may be asked about at once")
     devices = sum(map(len, users.values()))
     if devices > MAX_CLAIMED_DEVICES:
         raise Malformed(f"{name} names {devices} devices; at most {MAX_CLAIMED_DEVICES} may be asked about at once")
@@ -102,11 +107,8 @@ def asked(content: dict[str, Any], name: str, kind: type) -> dict[str, Any]:
 
 def tellable(user_ids: Iterable[str], origin: str) -> list[str]:
     """Those of some users about whose devices `origin` may know: ours, and those that exist."""
-    ours = [
-        user_id
-        for user_id in user_ids
-        if is_user_id(user_id) and domain_of(user_id) == settings.SERVER_NAME and local_users.exists(user_id)
-    ]
+    ours = [user_id for user_id in user_ids if is_user_id(user_id) and domain_of(user_id) == settings.SERVER_NAME]
+    ours = sorted(local_users.existing(ours))
     if settings.DEVICES_TO_ALL:
         return ours
     return [user_id for user_id, _ in sharing((user_id, origin) for user_id in ours)]
@@ -115,7 +117,7 @@ def tellable(user_ids: Iterable[str], origin: str) -> list[str]:
 def _bounded(user_ids: Collection[str]) -> Iterable[Device]:
     """The devices of some users. Raises `ApiError` 413 for more bytes than an answer may have."""
     rows = devices_of(user_ids)
-    size = rows.aggregate(size=Sum(Length("json")))["size"] or 0
+    size = rows.aggregate(size=Sum(Func("json", function="octet_length", output_field=IntegerField())))["size"] or 0
     if size > settings.LIMITS.device_answer_bytes:
         raise ApiError(413, "M_TOO_LARGE", f"The devices have {size} bytes together; ask about fewer users.")
     return rows

@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from federation.responses import json_response
 from federation.views.base import FederationView
 from federation.views.devices import asked, tellable
-from keys.devices.claiming import claim
+from keys.devices.claiming import MAX_USERS, claim
 from linmatrix.protocol.errors import Malformed
 
 
@@ -22,7 +22,7 @@ class UserKeysClaim(FederationView):
 
     def post(self, request: Request) -> HttpResponse:
         """`one_time_keys` by user, device and name; nothing for what there is not."""
-        wanted = asked(self.content, "one_time_keys", dict)
+        wanted = asked(self.content, "one_time_keys", dict, most_users=MAX_USERS)
         if not all(isinstance(algorithm, str) for devices in wanted.values() for algorithm in devices.values()):
             raise Malformed("one_time_keys holds something that is no algorithm")
         ours = {user_id: wanted[user_id] for user_id in tellable(wanted, self.origin)}

@@ -25,7 +25,7 @@ from linmatrix.protocol.identifiers import is_device_id
 from linmatrix.protocol.one_time_keys import ALGORITHMS, KEY_PACKAGE
 
 MAX_USERS = 100
-"""Users in one claim or query (decision 113)."""
+"""Users in one claim (decision 113)."""
 
 MAX_CLAIMED_DEVICES = 500
 """Devices in one claim or query, of all users together (decision 113)."""

@@ -108,14 +108,16 @@ class Migration(migrations.Migration):
                         name="one_time_key_given_by_age",
                     ),
                     models.Index(
-                        condition=models.Q(("expires_at__isnull", False)),
+                        condition=models.Q(("claimed_at__isnull", True), ("expires_at__isnull", False)),
                         fields=["expires_at"],
                         name="one_time_key_expiring",
                     ),
                 ],
                 "constraints": [
                     models.UniqueConstraint(
-                        fields=("user_id", "device_id", "algorithm", "key_id"), name="one_time_key_id_once"
+                        condition=models.Q(("claimed_at__isnull", True)),
+                        fields=("user_id", "device_id", "algorithm", "key_id"),
+                        name="one_time_key_id_once",
                     ),
                     models.UniqueConstraint(
                         fields=("user_id", "device_id", "algorithm", "identity"), name="one_time_key_once"

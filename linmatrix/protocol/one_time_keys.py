@@ -49,7 +49,7 @@ def split_key_id(name: str) -> tuple[str, str]:
     """Algorithm and id of a key from its name. Raises `Malformed` for another algorithm than those known here."""
     algorithm, _, key_id = name.partition(":")
     if algorithm not in ALGORITHMS:
-        raise Malformed(f"keys of the algorithm {algorithm[:100]!r} are not known here")
+        raise _unknown(algorithm)
     if not _KEY_ID.fullmatch(key_id):
         raise Malformed(f"a key of the algorithm {algorithm} has no usable id")
     return algorithm, key_id
@@ -81,7 +81,13 @@ def check_value(algorithm: str, key_id: str, value: object, *, device: CheckedDe
         raise Malformed(f"the key has {len(text)} bytes; at most {MAX_KEY_BYTES} are taken")
     if algorithm == KEY_PACKAGE:
         return _key_package(key_id, content, text.decode(), device, now)
-    return _signed_curve25519(key_id, content, text.decode(), device)
+    if algorithm == SIGNED_CURVE25519:
+        return _signed_curve25519(key_id, content, text.decode(), device)
+    raise _unknown(algorithm)
+
+
+def _unknown(algorithm: str) -> Malformed:
+    return Malformed(f"keys of the algorithm {algorithm[:100]!r} are not known here")
 
 
 def _key_package(key_id: str, content: Any, text: str, device: CheckedDevice, now: float) -> CheckedKey:

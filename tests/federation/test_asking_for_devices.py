@@ -7,8 +7,11 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from federation import devices, housekeeping, paths, tasks
+from federation import device_answers, devices, housekeeping, paths, tasks
+from federation.client import BadAnswer
+from federation.device_answers import USERS_AT_ONCE
 from federation.devices import due_lists
+from federation.places import MOST_PER_SERVER
 from keys.devices import receive_update, storing, uploading
 from keys.devices.remote import known
 from keys.models import OneTimeKey, RemoteDeviceList
@@ -137,6 +140,21 @@ def test_a_server_of_the_draft_alone_is_asked_after_the_devices_that_are_known(s
     assert set(server.asked()) == {"GET user/devices", "GET user/device"}
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_who_takes_too_long_over_single_devices_is_not_waited_for(there, server):
+    server.ways = {"single"}
+    makers = [server.maker(device_id=f"D{number}") for number in range(3)]
+    user_id, device_ids = makers[0].user_id, [maker.device_id for maker in makers]
+    if not there:
+        server.devices = {}
+    found = device_answers.Found()
+    with pytest.raises(BadAnswer, match="took more than 0 s to tell of 1 devices"):
+        device_answers._singly(server.peer.name, user_id, device_ids, found, seconds=0)
+    assert (server.asked(), found.lists) == (["GET user/device"], {})
+    device_answers._singly(server.peer.name, user_id, device_ids, found)
+    assert found.lists == {user_id: texts(*makers) if there else {}}
+
+
 def test_a_user_that_its_server_does_not_know_has_no_devices(server):
     user_id = server.peer.user("nobody")
     found = query(user_id)
@@ -229,6 +247,16 @@ def test_an_update_that_holds_makes_nobody_ask(server):
     assert due_lists(now=NOW) == []
 
 
+def test_the_lists_of_one_server_do_not_keep_out_those_of_another(transactional_db):
+    for number in range(devices.MAX_DUE + 10):
+        receive_update(f"@u{number}:many.example.org", [{}], [], now=NOW - timedelta(minutes=number))
+    receive_update("@bob:few.example.org", [{}], [], now=NOW)
+    due = due_lists(now=NOW)
+    assert "@bob:few.example.org" in due
+    longest = range(devices.MAX_DUE + 10 - MOST_PER_SERVER, devices.MAX_DUE + 10)
+    assert set(due) == {"@bob:few.example.org", *(f"@u{number}:many.example.org" for number in longest)}
+
+
 def test_a_server_that_stays_away_is_asked_less_and_less_often(server):
     phone = server.maker()
     server.status = 500
@@ -315,6 +343,22 @@ def test_a_claim_is_never_made_twice(server):
     server.status = 503
     assert list(claim({bob.user_id: {"PHONE": SIGNED_CURVE25519}}).failures) == [server.peer.name]
     assert server.asked().count("POST user/keys/claim") == 1
+
+
+def test_a_failure_on_the_way_leaves_the_keys_that_were_given_before(server):
+    makers = [server.maker(f"u{number}", mls=False) for number in range(USERS_AT_ONCE + 1)]
+    server.keys = {maker.user_id: {"PHONE": maker.olm_keys("1")} for maker in makers}
+    answer = server.peer.endpoints["POST", "user"]
+
+    def fail_at_the_last(request):
+        wanted = request.content.get("one_time_keys", {})
+        return (503, {}) if makers[-1].user_id in wanted else answer(request)
+
+    server.peer.endpoints["POST", "user"] = fail_at_the_last
+    claimed = claim({maker.user_id: {"PHONE": SIGNED_CURVE25519} for maker in makers})
+    assert claimed.keys == {user: keys for user, keys in server.keys.items() if user != makers[-1].user_id}
+    assert "user/keys/claim with HTTP 503" in claimed.failures[server.peer.name]
+    assert claimed.left_out == []
 
 
 def test_a_large_claim_goes_in_parts_that_servers_take():

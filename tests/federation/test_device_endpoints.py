@@ -8,7 +8,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from federation.rate_limits import rate_limiter
-from federation.views.devices import NO_DEVICE
+from federation.views.devices import MAX_QUERIED_USERS, NO_DEVICE
 from keys.devices.claiming import MAX_CLAIMED_DEVICES, MAX_USERS
 from keys.devices.storing import delete_device, rename, upload_device
 from keys.devices.uploading import upload_keys
@@ -199,7 +199,7 @@ BAD_BODIES = [
     (QUERY, {}),
     (QUERY, {"device_keys": {CREATOR: {}}}),
     (QUERY, {"device_keys": {CREATOR: [1]}}),
-    (QUERY, {"device_keys": users(MAX_USERS + 1, [])}),
+    (QUERY, {"device_keys": users(MAX_QUERIED_USERS + 1, [])}),
     (QUERY, {"device_keys": {**users(MAX_USERS - 1, [*MANY]), CREATOR: [*MANY, "PHONE"]}}),
 ]
 
@@ -214,6 +214,7 @@ def test_a_query_and_a_claim_may_be_as_large_as_is_said(peer, devices):
     wanted = {**users(MAX_USERS - 1, MANY), CREATOR: {"PHONE": SIGNED_CURVE25519}}
     assert set(peer.request("POST", CLAIM, {"one_time_keys": wanted}).json()["one_time_keys"]) == {CREATOR}
     assert query(peer, **users(MAX_USERS, [*MANY])).status_code == 200
+    assert query(peer, **users(MAX_QUERIED_USERS, [])).status_code == 200
 
 
 def test_an_answer_of_too_many_bytes_is_not_given(peer, devices, settings):
@@ -223,6 +224,21 @@ def test_an_answer_of_too_many_bytes_is_not_given(peer, devices, settings):
     assert is_error(peer.get("user", "devices", CREATOR, version="v1"), 413, "M_TOO_LARGE")
     delete_device(CREATOR, "LAPTOP", now=NOW)
     assert query(peer, **{CREATOR: []}).status_code == 200
+
+
+def test_the_bytes_of_an_answer_are_counted_and_not_its_characters(peer, devices, settings):
+    told = PHONE.object(name="\N{SNOWMAN}" * 1000)
+    text = upload_device(told, user_id=CREATOR, device_id="PHONE", now=NOW).json
+    delete_device(CREATOR, "LAPTOP", now=NOW)
+    for spare, status in ((0, 200), (-1, 413)):
+        settings.LIMITS = replace(settings.LIMITS, device_answer_bytes=len(text.encode()) + spare)
+        assert query(peer, **{CREATOR: []}).status_code == status
+
+
+def test_a_hundred_users_cost_as_many_statements_as_one(peer, devices, django_assert_max_num_queries):
+    for number in (1, MAX_USERS):
+        with django_assert_max_num_queries(10):
+            assert query(peer, **users(number, [])).status_code == 200
 
 
 @pytest.mark.parametrize("shared", [True, False])

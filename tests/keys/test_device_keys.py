@@ -1,5 +1,6 @@
 """One-time keys of local users' devices: uploaded all or none, given each once, counted against who claims them."""
 
+import re
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -150,14 +151,36 @@ def test_an_upload_that_is_repeated_changes_nothing_even_after_a_claim():
     assert claimed() is None
 
 
+def test_an_id_means_one_key_until_that_is_given_away():
+    first, (_, second) = PHONE.olm_key("1"), PHONE.olm_key("2")
+    upload(dict([first]))
+    with pytest.raises(Malformed, match="was another key before"):
+        upload({first[0]: second})
+    assert claimed() == first
+    upload({first[0]: second})
+    upload(dict([first]))  # an answer that was lost
+    assert [claimed(), claimed()] == [(first[0], second), None]
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_device_that_starts_anew_may_number_its_keys_from_the_beginning(removed):
+    upload(PHONE.olm_keys("12"))
+    claimed()
+    anew = DeviceMaker(ALICE, "PHONE", generation=1)
+    if removed:
+        delete_device(ALICE, "PHONE", now=NOW)
+    upload_device(anew.object(), user_id=ALICE, device_id="PHONE", now=NOW)
+    assert upload(anew.olm_keys("12")).one_time == {SIGNED_CURVE25519: 2}
+    assert claimed() == anew.olm_key("1")
+
+
 @pytest.mark.parametrize("given_away", [False, True])
-def test_an_id_never_means_another_key(given_away):
+def test_a_key_is_for_single_use_or_for_more(given_away):
     upload(PHONE.olm_keys("1"))
     if given_away:
         claimed()
-    name, _ = PHONE.olm_key("1")
-    with pytest.raises(Malformed, match="was another key before"):
-        upload({name: PHONE.olm_key("2")[1]})
+    with pytest.raises(Malformed, match="is there for single use and for more"):
+        upload({}, reusable=PHONE.olm_keys("1", fallback=True))
 
 
 @pytest.mark.parametrize("given_away", [False, True])
@@ -180,12 +203,15 @@ def test_a_key_that_was_given_away_does_not_come_back_with_its_device():
 
 
 SAME = dict.fromkeys([f"{SIGNED_CURVE25519}:1", f"{SIGNED_CURVE25519}:2"], PHONE.olm_key("1")[1])
+SAME_ID = {f"{SIGNED_CURVE25519}:1": PHONE.olm_key("2", fallback=True)[1]}
 
 
 @pytest.mark.parametrize(
-    ("keys", "reusable"), [(SAME, {}), ({}, PHONE.olm_keys("12", fallback=True))], ids=["keys", "fallback keys"]
+    ("keys", "reusable"),
+    [(SAME, {}), ({}, PHONE.olm_keys("12", fallback=True)), (PHONE.olm_keys("1"), SAME_ID)],
+    ids=["keys", "fallback keys", "ids"],
 )
-def test_an_upload_has_no_key_twice_and_one_of_each_kind_to_be_reused(keys, reusable):
+def test_an_upload_has_no_key_or_id_twice_and_one_of_each_kind_to_be_reused(keys, reusable):
     with pytest.raises(Malformed):
         upload(keys, reusable=reusable)
     assert not OneTimeKey.objects.exists()
@@ -323,16 +349,33 @@ def test_what_was_given_away_is_forgotten_in_the_end_and_expired_keys_at_once(tr
     assert list(OneTimeKey.objects.values_list("key_id", flat=True)) == ["2"]
 
 
-def test_a_claim_finds_its_key_by_the_index():
+def test_a_claim_finds_its_keys_and_those_before_by_indexes():
+    upload(PHONE.olm_keys("1"))
+    plans = []
+
+    def explain(execute, sql, params, many, context):
+        if "UPDATE keys_onetimekey" in sql:
+            execute(f"EXPLAIN {sql}", params, many, context)
+            plans.append("\n".join(row[0] for row in context["cursor"].fetchall()))
+        return execute(sql, params, many, context)
+
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute(
-            "EXPLAIN SELECT id FROM keys_onetimekey WHERE user_id = 'u' AND device_id = 'd' AND algorithm = 'a' AND NOT"
-            " reusable AND claimed_at IS NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"
-        )
-        plan = "\n".join(row[0] for row in cursor.fetchall())
-    assert "one_time_key_to_give" in plan
+    with connection.execute_wrapper(explain):
+        assert claimed()
+    (plan,) = plans
+    assert "using one_time_key_to_give" in plan
+    assert re.search(r"one_time_key_given\b", plan)
     assert "Sort" not in plan
+
+
+def test_housekeeping_does_not_look_at_keys_that_were_given_away_and_have_expired_since():
+    expired = OneTimeKey.objects.filter(expires_at__lt=NOW, claimed_at__isnull=True).order_by("expires_at")
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    plan = expired.explain()
+    assert "one_time_key_expiring" in plan
+    assert "Filter" not in plan
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """What is known of other servers' devices: updates and answers, in whatever order they come."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.utils import timezone
 
 from keys.devices import receive_update, remote
@@ -124,6 +125,29 @@ def test_lists_of_which_nobody_tells_or_asks_are_forgotten(settings):
     assert prune_remote_devices(NOW + days - timedelta(hours=1)) == 0
     assert prune_remote_devices(NOW + days + timedelta(hours=1)) == 1
     assert not RemoteDevice.objects.exists()
+
+
+def test_an_update_of_a_list_that_is_just_being_forgotten_is_taken(settings):
+    update(PHONE.object())
+    later = NOW + timedelta(days=settings.LIMITS.unused_device_days, hours=1)
+    forgotten = []
+
+    def forget():
+        try:
+            return prune_remote_devices(later)
+        finally:
+            connections.close_all()
+
+    def housekeeping_comes(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if sql.startswith('INSERT INTO "keys_remotedevicelist"'):
+            with ThreadPoolExecutor(1) as pool:
+                forgotten.append(pool.submit(forget).result(timeout=60))
+        return result
+
+    with connection.execute_wrapper(housekeeping_comes):
+        update(LAPTOP.object(), now=later)
+    assert (forgotten, bob().devices) == ([0], texts(PHONE, LAPTOP))
 
 
 @pytest.mark.parametrize("wrong", [{"stale": True}, {"failures": 1}, {"next_attempt": NOW}], ids=str)

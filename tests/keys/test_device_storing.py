@@ -1,9 +1,10 @@
 """Local users' devices: what is kept of them, what changes have which number, and who hears of it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
 from keys.devices import has_device, storing, uploading
@@ -23,6 +24,7 @@ from linmatrix.protocol import devices as protocol
 from linmatrix.protocol.errors import BadSignature, Malformed
 from linmatrix.protocol.one_time_keys import KEY_PACKAGE, SIGNED_CURVE25519
 from tests.support.devices import DeviceMaker
+from tests.support.lines import wait_until_blocked
 
 pytestmark = pytest.mark.django_db
 
@@ -156,6 +158,25 @@ def test_a_name_is_for_people_and_no_change(heard):
             rename(ALICE, "PHONE", name)
     with pytest.raises(UnknownDevice):
         rename(ALICE, "OTHER", "x")
+
+
+def test_a_name_that_is_given_while_the_device_changes_stays(transactional_db):
+    upload(PHONE, display_name="Old")
+
+    def change():
+        try:
+            upload(PHONE, content=PHONE.object(name="changed"))
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            rename(ALICE, "PHONE", "New")
+            changing = pool.submit(change)
+            wait_until_blocked()
+        changing.result(timeout=60)
+    row = devices_of([ALICE]).get()
+    assert (row.display_name, row.stream_id) == ("New", 2)
 
 
 def test_removed_devices_are_forgotten_when_nobody_is_told_of_them_any_more(transactional_db, settings):

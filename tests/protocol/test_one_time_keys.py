@@ -13,6 +13,7 @@ from linmatrix.protocol.one_time_keys import (
     MAX_KEY_BYTES,
     SIGNED_CURVE25519,
     check_key,
+    check_value,
     split_key_id,
 )
 from tests.support.devices import DeviceMaker
@@ -128,6 +129,12 @@ def test_a_device_has_keys_of_what_it_speaks():
         check(MAKER.key_package("1"), device=device(olm_only))
     with pytest.raises(BadSignature, match="no ed25519 key"):
         check(MAKER.olm_key("1"), device=device(mls_only))
+
+
+def test_a_value_is_of_an_algorithm_that_is_known():
+    assert check_value(SIGNED_CURVE25519, "1", OLM_VALUE, device=DEVICE, now=NOW)
+    with pytest.raises(Malformed, match=r"'org\.example\.key' are not known here"):
+        check_value("org.example.key", "1", OLM_VALUE, device=DEVICE, now=NOW)
 
 
 @pytest.mark.parametrize("key_id", ["AAAAHg", "AAAA+/", "a-b_c", "x" * 255])
