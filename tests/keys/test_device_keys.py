@@ -381,7 +381,7 @@ def test_housekeeping_does_not_look_at_keys_that_were_given_away_and_have_expire
 @pytest.mark.parametrize(
     "wrong",
     [{"json": ""}, {"claimed_at": NOW}, {"claimed_by": "x"}, {"claimed_at": NOW, "claimed_by": "x"}],
-    ids=str,
+    ids=["text", "time", "server", "both"],
 )
 def test_the_database_keeps_a_key_whole_until_it_is_given_away(wrong):
     upload(PHONE.olm_keys("1"))

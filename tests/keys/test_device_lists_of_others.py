@@ -150,7 +150,9 @@ def test_an_update_of_a_list_that_is_just_being_forgotten_is_taken(settings):
     assert (forgotten, bob().devices) == ([0], texts(PHONE, LAPTOP))
 
 
-@pytest.mark.parametrize("wrong", [{"stale": True}, {"failures": 1}, {"next_attempt": NOW}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"stale": True}, {"failures": 1}, {"next_attempt": NOW}], ids=["stale", "failures", "next attempt"]
+)
 def test_the_database_keeps_stale_lists_due(wrong):
     update(PHONE.object())
     with pytest.raises(IntegrityError), transaction.atomic():
