@@ -21,12 +21,16 @@ from rooms.models import Room, RoomServer
 WAITING, ENDED = frozenset(("invite", "knock")), frozenset(("leave", "ban"))
 """Memberships of users whose server waits for an answer, or we for theirs; and those that end the waiting."""
 
-IS_JOINED_SQL = """(
+IS_JOINED_SQL = r"""(
     entry.type = 'm.room.member' AND entry.replaced_at IS NULL
-    AND (SELECT json::json #>> '{content,membership}' FROM rooms_event WHERE event_id = entry.event_id) = 'join'
+    AND (
+        SELECT regexp_replace(json, '\\.', '?', 'g')::json #>> '{content,membership}' FROM rooms_event
+        WHERE event_id = entry.event_id
+    ) = 'join'
 )"""
-"""Whether a row `rooms_stateentry entry` is the membership of a user who is joined now. Read as `json`, which leaves
-alone what it is not asked for: events of others may hold what `jsonb` refuses."""
+"""Whether a row `rooms_stateentry entry` is the membership of a user who is joined now. PostgreSQL refuses all of an
+event that holds NUL anywhere, such as in a display name, so whatever is escaped is read as something else: nothing of
+what is asked for here is, as events are stored in canonical form."""
 
 _SHARING = f"""
     SELECT pair.user_id, pair.server FROM unnest(%s::text[], %s::text[]) AS pair (user_id, server)

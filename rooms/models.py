@@ -378,7 +378,7 @@ class MlsCommit(models.Model):
     added = ArrayField(models.TextField(), default=list, db_comment="devices, the first of them")
     removed = ArrayField(models.TextField(), default=list, db_comment="devices, the first of them")
     verdict = models.TextField(choices=Verdict.choices)
-    reason = models.TextField(default="", blank=True, db_comment="why it was not accepted")
+    reason = models.TextField(default="", blank=True, db_comment="why it was not accepted, or what it left undone")
     at = models.DateTimeField()
 
     class Meta:

@@ -21,8 +21,9 @@ from linmatrix.protocol.mls import Change, DeviceName, Group
 from linmatrix.protocol.state import HISTORY_VISIBILITY, State, membership
 
 ENOUGH_REMOVED = 100
-"""Devices that a commit removes to be allowed to leave more of them to the next: when a crowd leaves a large room, one
-commit with all the removals, and what its path seals for those who stay, would not fit into an event."""
+"""Devices of those who left that a commit removes to be allowed to leave more of them to the next: when a crowd leaves
+a large room, one commit with all the removals, and what its path seals for those who stay, would not fit into an event.
+"""
 
 MAX_NAMED = 5
 """Devices that a refusal names."""
@@ -45,10 +46,12 @@ def check_change(change: Change, *, sender: str, state: State) -> None:
 def check_nobody_left(change: Change, *, state: State) -> None:
     """Check that a commit leaves nobody in the group who is not in the room. Raises `Rejected`.
 
-    `state` needs the memberships of all who have devices in the group after it. Who joins by an external commit cannot
-    remove others, and is not asked to.
+    `state` needs the memberships of all whose devices the commit removes or leaves in the group. Who joins by an
+    external commit cannot remove others, and is not asked to.
     """
-    if change.external or is_world_readable(state) or len(change.removed) >= ENOUGH_REMOVED:
+    if change.external or is_world_readable(state):
+        return
+    if sum(not _is_joined(state, device) for device in change.removed) >= ENOUGH_REMOVED:
         return
     if left := not_joined(change.group, state):
         raise Rejected("mls.left", f"the commit must remove devices whose users are not joined: {_named(left)}")

@@ -114,7 +114,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("verdict", models.TextField(choices=_VERDICTS)),
-                ("reason", models.TextField(blank=True, db_comment="why it was not accepted", default="")),
+                (
+                    "reason",
+                    models.TextField(
+                        blank=True, db_comment="why it was not accepted, or what it left undone", default=""
+                    ),
+                ),
                 ("at", models.DateTimeField()),
                 (
                     "room",

@@ -35,8 +35,7 @@ class Commits:
     def __init__(self, line: Line) -> None:
         self._line = line
         self._prepared: dict[Key, tuple[Prepared, Checked]] = {}
-        self._opened_at = line.room.head_position
-        self._loaded_since = self._opened_at
+        self._loaded_since = line.room.head_position
         self._stored: Stored | None = stored.read(line.room.room_id)
         self._group: Group | None = None
         self._lost = False
@@ -45,7 +44,8 @@ class Commits:
         self._event_id = ""
 
     def know(self, prepared: Prepared) -> None:
-        """Take what was prepared for commits that will come. Of two checks of the same one the first stays."""
+        """Take what was prepared for commits that will come before the next `write`. Of two checks of the same one the
+        first stays."""
         for key, checked in prepared.checked.items():
             self._prepared.setdefault(key, (prepared, checked))
 
@@ -143,7 +143,8 @@ class Commits:
         return [note for note in self._notes if note.verdict == MlsCommit.Verdict.REFUSED]
 
     def write(self) -> None:
-        """Write the group and what became of the commits; the caller is the line, in the transaction that appends."""
+        """Write the group and what became of the commits, and forget what was prepared for them: an import goes on
+        with the next batch. The caller is the line, in the transaction that appends."""
         room_id, now = self._line.room.room_id, self._line.now
         if self._group is not None and self._stored is not None:
             standing = self._stored.standing
@@ -153,6 +154,7 @@ class Commits:
         if self._notes:
             records.write(room_id, self._notes)
         self._group, self._lost, self._notes = None, False, []
+        self._prepared.clear()
 
 
 def commits_of(line: Line) -> Commits:

@@ -11,6 +11,7 @@ from linmatrix.protocol.errors import Rejected
 from linmatrix.protocol.events import Pdu
 from linmatrix.protocol.mls import Change
 from linmatrix.protocol.mls_membership import check_change, check_nobody_left
+from linmatrix.protocol.state import State
 from rooms.append import Line
 from rooms.findings import Findings
 from rooms.mls.line import Commits, NotPrepared, commits_of
@@ -55,20 +56,27 @@ def forget_group(line: Line) -> None:
 
 def _follow(commits: Commits, checked: Checked, pdu: Pdu, change: Change, findings: Findings) -> Rejected | None:
     state = commits.state_for(pdu, (*change.removed, *change.group.members.values()))
-    reason = ""
     try:
         check_change(change, sender=pdu.event["sender"], state=state)
-        check_nobody_left(change, state=state)
     except Rejected as refusal:
-        if refusal.rule != "mls.left":
-            return _refuse(commits, checked, pdu, refusal, findings)
-        # A rule of ours and not of the draft: worth knowing, and no reason to part from all who followed the commit.
-        reason = str(refusal)
-        findings.add(Finding.Kind.COMMIT, pdu, reason)
+        return _refuse(commits, checked, pdu, refusal, findings)
     was = commits.stored.standing if commits.stored else LOST
     standing = MlsGroup.Standing.LATER if was == LOST else was
-    commits.accept(pdu, change.group, standing=standing, change=change, reason=reason)
+    commits.accept(pdu, change.group, standing=standing, change=change, reason=_remark(change, state))
     return None
+
+
+def _remark(change: Change, state: State) -> str:
+    """What is worth knowing of a commit that is followed: it leaves devices of users who have left.
+
+    That is against a rule of ours and not of the draft, so no fault of the hub's, and no reason to part from all who
+    followed the commit.
+    """
+    try:
+        check_nobody_left(change, state=state)
+    except Rejected as refusal:
+        return str(refusal)
+    return ""
 
 
 def _refuse(commits: Commits, checked: Checked, pdu: Pdu, refusal: Rejected, findings: Findings) -> Rejected:

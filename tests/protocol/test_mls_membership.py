@@ -123,6 +123,13 @@ def test_of_a_crowd_that_left_one_commit_need_not_remove_all():
     assert rule_of(committed(LAPTOP, *phones, removes=phones[1:ENOUGH_REMOVED]), **fields) == "mls.left"
 
 
+def test_devices_of_users_who_are_joined_do_not_make_up_for_those_who_left():
+    own = [MlsDevice(ALICE, f"OWN{number}") for number in range(ENOUGH_REMOVED)]
+    change = committed(LAPTOP, BOBS, *own, removes=own)
+    assert rule_of(change, joined=(ALICE, BOB)) is None
+    assert rule_of(change, joined=(ALICE,), left=(BOB,)) == "mls.left"
+
+
 def test_a_joiner_cannot_remove_others_and_need_not():
     fields = {"joined": (ALICE, BOB), "left": (CAROL,)}
     assert rule_of(joining(LAPTOP, CAROLS, joiner=BOBS), sender=BOB, **fields) is None

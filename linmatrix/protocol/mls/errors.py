@@ -9,7 +9,7 @@ class Rule(StrEnum):
     """Every ground on which an observer refuses something; tests, logs and operators read these words first."""
 
     SIZE = "mls.size"
-    """More bytes than are read, or a group with more leaves than are kept."""
+    """More bytes than are read, a larger leaf than is kept, or a group with more of them."""
     ENCODING = "mls.encoding"
     """Not the TLS presentation of what it should be, or not its only one."""
     VERSION = "mls.version"

@@ -9,7 +9,7 @@ from linmatrix.protocol.mls.tls import Reader, u16
 MAX_MESSAGE_BYTES = 65_536
 """A commit, key package or GroupInfo that came in an event or a device's upload: neither is larger itself."""
 
-MAX_GROUP_INFO_BYTES = 4 * 1024 * 1024
+MAX_GROUP_INFO_BYTES = 2 * 1024 * 1024
 """A GroupInfo from elsewhere, with the tree of a group of `MAX_LEAVES` devices: some 400 bytes each, and the rest."""
 
 

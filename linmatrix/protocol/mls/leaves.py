@@ -24,6 +24,10 @@ from linmatrix.protocol.mls.tls import Reader, opaque, u32
 BASIC = 1
 """The type of the only credentials that the draft knows (RFC 9420 section 5.3)."""
 
+MAX_LEAF_BYTES = 2048
+"""A leaf as it is sent. Real ones have 200 to 400 bytes, and some 800 with the longest ids. All leaves of a group are
+stored with every commit, so without a bound one who is joined could make that hundreds of megabytes."""
+
 NOTHING_REQUIRED = Required(frozenset(), frozenset(), frozenset())
 
 
@@ -99,8 +103,11 @@ def read_leaf(reader: Reader) -> LeafNode:
     extensions = read_extensions(reader)
     signed = reader.since(start)
     signature = reader.opaque()
+    encoded = reader.since(start)
+    if len(encoded) > MAX_LEAF_BYTES:
+        raise InvalidMls(Rule.SIZE, f"a leaf of {len(encoded)} bytes where {MAX_LEAF_BYTES} are the most")
     return LeafNode(
-        encoded=reader.since(start),
+        encoded=encoded,
         signed=signed,
         encryption_key=encryption_key,
         signature_key=signature_key,

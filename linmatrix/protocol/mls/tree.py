@@ -15,8 +15,9 @@ from linmatrix.protocol.mls.errors import InvalidMls, Rule
 from linmatrix.protocol.mls.leaves import DeviceName, LeafNode, device_of
 from linmatrix.protocol.mls.tls import opaque, u32, u32s
 
-MAX_LEAVES = 8192
-"""Leaves of a group, blank ones included: a second to check as a whole, some 30 ms to hash if all are blank."""
+MAX_LEAVES = 4096
+"""Leaves of a group, blank ones included: half a second to check as a whole, some 15 ms to hash if all are blank. And
+all but one of so many fit into one commit that removes them, or somebody could fill a group for good."""
 
 LEAF, PARENT = 1, 2
 """Types of nodes as they are written."""

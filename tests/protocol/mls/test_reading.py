@@ -13,9 +13,19 @@ from linmatrix.protocol.mls import (
     read_key_package,
 )
 from linmatrix.protocol.mls.ciphersuite import read_encryption_key
+from linmatrix.protocol.mls.commits import read_path
+from linmatrix.protocol.mls.leaves import MAX_LEAF_BYTES, read_leaf
 from linmatrix.protocol.mls.tls import Reader, opaque, u16, u64
+from linmatrix.protocol.mls.tree_reading import read_tree
 from tests.protocol.mls.devices import ALICE, BOB
-from tests.support.mls_writer import KEY_PACKAGE_MESSAGE, LAST_RESORT, capabilities, extension, wrapped
+from tests.support.mls_writer import (
+    KEY_PACKAGE,
+    KEY_PACKAGE_MESSAGE,
+    LAST_RESORT,
+    capabilities,
+    extension,
+    wrapped,
+)
 
 PUBLIC_MESSAGE, PRIVATE_MESSAGE, WELCOME = 1, 2, 3
 
@@ -165,6 +175,24 @@ def test_messages_of_more_than_an_event_are_not_read(written):
     info = written.group_info(ALICE, extensions=padding)
     assert refused(read_group_info, info) == Rule.SIZE
     assert read_group_info(info, max_bytes=MAX_GROUP_INFO_BYTES).epoch == written.epoch
+
+
+def test_a_leaf_of_more_than_is_kept_is_not_read():
+    """Of a key package, of a commit's path and of a tree alike."""
+
+    def leaf(more):
+        padding = extension(0xF001, bytes(MAX_LEAF_BYTES // 2 + more))
+        return BOB.leaf(source=KEY_PACKAGE, can=capabilities(extensions=[0xF001]), extensions=padding)
+
+    room = MAX_LEAF_BYTES - len(leaf(0))
+    largest, larger = leaf(room), leaf(room + 1)
+    assert (len(largest), len(larger)) == (MAX_LEAF_BYTES, MAX_LEAF_BYTES + 1)
+    assert read_leaf(Reader(largest)).encoded == largest
+    assert refused(lambda data: read_leaf(Reader(data)), larger) == Rule.SIZE
+    assert read_key_package(BOB.key_package(leaf=largest)).leaf.encoded == largest
+    assert refused(read_key_package, BOB.key_package(leaf=larger)) == Rule.SIZE
+    assert refused(read_tree, opaque(b"\1\1" + larger)) == Rule.SIZE
+    assert refused(lambda data: read_path(Reader(data)), larger + opaque(b"")) == Rule.SIZE
 
 
 def test_a_key_package_says_what_its_device_s_server_needs():

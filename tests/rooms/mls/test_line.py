@@ -1,6 +1,10 @@
 """What is prepared before the room's lock holds under it, or is made good there; whoever came first has won."""
 
+import gc
 import threading
+from contextlib import ExitStack
+from functools import partial
+from weakref import ref
 
 import pytest
 from django.conf import settings
@@ -11,11 +15,12 @@ from linmatrix.protocol.encryption import COMMIT
 from linmatrix.protocol.errors import Rejected
 from linmatrix.protocol.mls import Group, first_group, read_group_info
 from rooms.append import create_line, open_line
-from rooms.hub import append_own, append_own_to, complete_own
+from rooms.hub import _appends, append_own, append_own_to, complete_own
 from rooms.mls import stored
 from rooms.mls.line import MAX_UNPREPARED, commits_of
 from rooms.mls.preparing import MAX_GROUPS_TRIED, MAX_TREES, prepare
 from rooms.models import MlsCommit, Room
+from tests.scenarios.waiting import eventually
 from tests.support.lines import in_thread
 from tests.support.mls_rooms import ALICE, BOB, CAROL, PEER, PHONE, EncryptedRoom, own_event
 from tests.support.mls_writer import MlsDevice, WrittenGroup
@@ -64,8 +69,48 @@ def test_two_commits_that_race_have_one_winner(room):
     assert sorted(rules, key=str) == [None, "mls.epoch"]
     assert (room.stored.epoch, room.stored.devices) == (2, 3)
     winner = (PHONE, CAROL)[rules.index(None)]
-    room.group.commit(ALICE, adds=[winner])
-    assert winner in room.group.devices.values()
+    assert MlsCommit.objects.get(verdict="accepted", epoch=1).added == [f"{winner.user_id} {winner.device_id}"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_requests_that_are_appended_together_each_commit_has_its_own_check(room):
+    """All were prepared for the same group, by the time that the first of them had not come."""
+    ours = room.group.copy()
+    chain = [ours.commit(BOB, adds=[PHONE]), ours.commit(BOB)]
+    requests = [
+        [room.lpdu(BOB.user_id, "m.room.message", {"body": "keeps the others waiting"})],
+        [room.lpdu(BOB.user_id, "m.room.message", {"body": "is the first of the others"})],
+        [room.commit_lpdu(BOB.user_id, written) for written in chain],
+        [room.commit_lpdu(BOB.user_id, written, ts=1) for written in chain[:1]],
+        [room.commit_lpdu(BOB.user_id, room.group.copy().commit(BOB, adds=[PHONE]))],
+        [room.commit_lpdu(CAROL.user_id, room.group.copy().external(CAROL))],
+        [room.commit_lpdu(BOB.user_id, ours.commit(BOB))],
+    ]
+    rules = {}
+
+    def send(number):
+        outcomes = room.append(*requests[number])
+        rules[number] = [outcome.refusal.rule if outcome.refusal else "" for outcome in outcomes]
+
+    with ExitStack() as sending, open_line(room.room_id, now=timezone.now()):
+        sending.enter_context(in_thread(partial(send, 0)))
+        eventually(anybody_waits_for_a_row, "the first waits for the room's row")
+        for number in range(1, len(requests)):
+            sending.enter_context(in_thread(partial(send, number)))
+            eventually(lambda number=number: _appends.waiting(room.room_id) == number, "the others for the first")
+    assert [rules[number] for number in sorted(rules)] == [[""], [""], ["", ""], *[["mls.epoch"]] * 3, [""]]
+    assert (room.stored.epoch, room.stored.devices, bytes(room.stored.digest)) == (4, 3, digest_of(room, ours))
+
+
+def anybody_waits_for_a_row():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()[0]
+
+
+def digest_of(room, written):
+    """What names the group as its devices know it."""
+    return first_group(read_group_info(written.group_info(ALICE)), group_id=room.room_id.encode()).digest
 
 
 def test_the_group_goes_on_in_a_process_that_has_never_seen_it(room):
@@ -163,6 +208,24 @@ def test_no_more_trees_of_a_batch_are_checked_than_so_many():
     assert [check.beginning is not None for check in checked] == [True] * MAX_TREES + [False]
     assert take(room, right, prepare(room.room_id, [*wrong, right])) == "mls.epoch"
     append_own(room.room_id, [right], now=timezone.now())
+
+
+def test_what_was_prepared_is_forgotten_with_the_batch_that_it_was_for(room):
+    """An import appends a whole room to one line; a group for each of its commits would fill the memory."""
+    events = [room.own_commit(room.group.commit(ALICE)) for _ in range(2)]
+    prepared = prepare(room.room_id, events)
+    passing = ref(next(change for change in next(iter(prepared.checked.values())).applied.values()).group)
+    with open_line(room.room_id, now=timezone.now()) as line:
+        commits_of(line).know(prepared)
+        del prepared
+        line.load_state_for(events)
+        for event in events:
+            line.append(complete_own(line, event))
+        assert passing() is not None
+        line.write()
+        gc.collect()
+        assert passing() is None
+    assert room.stored.epoch == 3
 
 
 class Statements:
