@@ -61,7 +61,7 @@ def acknowledge(row: OutboundTransaction, content: Mapping[str, Any], *, holder:
             return False
         prepared.execute(_ACKNOWLEDGED, [now, row.pk])
         _settle(row, _refusals(content))
-        settle(row.destination_id, row.edus)
+        settle(row.edus)
         if takes_single_events_only(row):
             Destination.objects.filter(server=row.destination_id).update(single_events=True)
             logger.warning("%s takes one event at a time; transactions for it hold no more", row.destination_id)

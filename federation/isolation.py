@@ -166,7 +166,7 @@ def set_aside(row: OutboundTransaction, *, reason: str, now: datetime) -> None:
     row.set_aside_at, row.last_error = now, reason
     lpdus = OutboundLpdu.objects.filter(pk__in=row.lpdus)
     lpdus.update(status=OutboundLpdu.Status.SET_ASIDE, reason=reason)
-    settle(row.destination_id, row.edus)
+    settle(row.edus)
     what = "event" if row.events else "EDU"
     logger.error(
         "%s does not take the %s of transaction %s, set aside: %s", row.destination_id, what, row.txn_id, reason
@@ -189,7 +189,7 @@ def split(row: OutboundTransaction, destination: Destination, fault: Fault, *, n
     For a body that is too large they are halves by bytes, and the peer's limit is learnt.
     """
     pieces = _pieces(row)
-    too_large = fault is Fault.TOO_LARGE
+    too_large = fault is Fault.TOO_LARGE and len(pieces) > 1
     if too_large:
         destination.max_body_bytes = max(len(bytes(row.body)) // 2, MIN_LIMIT_BYTES)
         destination.save(update_fields=["max_body_bytes"])
@@ -289,7 +289,7 @@ def takes_single_events_only(row: OutboundTransaction) -> bool:
     return (
         pair is not None
         and taken.filter(branch__in=[row.branch[:-1] + "0", row.branch[:-1] + "1"]).count() == 2
-        and taken.filter(acked_at__lt=pair).exists()
+        and taken.filter(acked_at__lt=pair, number=1).exists()
         and not taken.filter(number__gt=1).exists()
     )
 

@@ -21,7 +21,7 @@ the next."""
 
 # What somebody else has locked is being worked out anew (`federation.edus.spreading`): in a moment it is known.
 _LOCK_DUE = """
-    SELECT user_id, told FROM federation_devicelistcursor
+    SELECT user_id, id, told FROM federation_devicelistcursor
     WHERE destination_id = %s AND told < wanted ORDER BY user_id LIMIT %s FOR UPDATE
 """
 # No more is read than a transaction holds: sizes are known without reading.
@@ -48,10 +48,17 @@ _NOTHING_DUE = """
 
 
 class Update(NamedTuple):
-    """An EDU's canonical bytes, of which user it tells, and how far in the list's stream."""
+    """An EDU's canonical bytes, and how far in the list's stream it brings which cursor."""
 
     json: bytes
-    user_id: str
+    cursor_id: int
+    told: int
+
+
+class _Due(NamedTuple):
+    """A locked cursor, and what it says that the server has been told."""
+
+    cursor_id: int
     told: int
 
 
@@ -67,15 +74,22 @@ class _Change(NamedTuple):
 def device_list_updates(server: str, *, most: int, max_bytes: int) -> list[Update]:
     """The updates that are due to a server, at most so many and of little more than `max_bytes`.
 
-    The caller holds the destination's row. What is due and has no content any more is due no longer.
+    None are given only when none is due. The caller holds the destination's row. What is due and has no content any
+    more is due no longer.
     """
-    due = dict(prepared.execute(_LOCK_DUE, [server, most]))
-    if not due:
-        return []
+    while rows := prepared.execute(_LOCK_DUE, [server, most]):
+        due = {user_id: _Due(cursor_id, told) for user_id, cursor_id, told in rows}
+        # Where there are no updates, none of these is due any longer, and others may be.
+        if updates := _updates(server, due, most=most, max_bytes=max_bytes):
+            return updates
+    return []
+
+
+def _updates(server: str, due: dict[str, _Due], *, most: int, max_bytes: int) -> list[Update]:
     shared = {user_id for user_id, _ in sharing((user_id, server) for user_id in due)}
     if gone := sorted(due.keys() - shared):
         prepared.execute(_FORGET, [server, gone])
-    told = [due[user_id] for user_id in sorted(shared)]
+    told = [due[user_id].told for user_id in sorted(shared)]
     rows = prepared.execute(_CHANGES, [sorted(shared), told, most, max_bytes])
     changes = [_Change(*row) for row in rows]
     # Where reading ended for its size, somebody may have changes that were not read.
@@ -83,8 +97,8 @@ def device_list_updates(server: str, *, most: int, max_bytes: int) -> list[Updat
     if empty := sorted(complete - {change.user_id for change in changes}):
         prepared.execute(_NOTHING_DUE, [server, empty])
     updates = [
-        _update(chunk)
-        for _, of_user in groupby(changes, key=lambda change: change.user_id)
+        _update(due[user_id].cursor_id, chunk)
+        for user_id, of_user in groupby(changes, key=lambda change: change.user_id)
         for chunk in _chunks(of_user)
     ]
     return updates[:most]
@@ -102,11 +116,10 @@ def _chunks(changes: Iterable[_Change]) -> list[list[_Change]]:
     return chunks
 
 
-def _update(changes: list[_Change]) -> Update:
-    user_id, told = changes[0].user_id, changes[-1].stream_id
+def _update(cursor_id: int, changes: list[_Change]) -> Update:
     edu = device_list(
-        user_id,
+        changes[0].user_id,
         changed=[change.json for change in changes if change.json],
         removed=[change.device_id for change in changes if not change.json],
     )
-    return Update(edu, user_id, told)
+    return Update(edu, cursor_id, changes[-1].stream_id)

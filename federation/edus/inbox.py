@@ -119,6 +119,8 @@ def store(incoming: Sequence[Incoming], *, origin: str, txn_id: str, now: dateti
     for item in incoming:
         by_device[item.message.user_id, item.message.device_id].setdefault(item.source, item.message)
     inboxes = _locked(sorted(by_device))
+    if not inboxes:
+        return  # their devices were removed just then
     known = _known([(inbox.id, source) for inbox in inboxes for source in by_device[inbox.user_id, inbox.device_id]])
     rows: list[tuple[Any, ...]] = []
     new = 0

@@ -1,7 +1,8 @@
 """The EDUs of a destination's next transaction, and what is noted when it has them.
 
 Each EDU in a transaction has a mark, stored with the transaction (`OutboundTransaction.edus`): the id of its row in the
-queue, or, of a device list update, which is made when the transaction is frozen, the user and how far it tells.
+queue, or, of a device list update, which is made when the transaction is frozen, its cursor and how far it tells. A
+server that ceased to share a room meanwhile, and shares one again, has another cursor, and is told the whole list.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,16 @@ WAITS = """
 
 _QUEUED = "SELECT id, json FROM federation_outboundedu WHERE destination_id = %s ORDER BY id LIMIT %s"
 _TAKEN = "DELETE FROM federation_outboundedu WHERE id = ANY(%s)"
+# Locked in the order of `federation.edus.spreading`.
 _TOLD = """
+    WITH locked AS (
+        SELECT id FROM federation_devicelistcursor WHERE id = ANY(%s)
+        ORDER BY destination_id, user_id FOR UPDATE
+    ), new AS (
+        SELECT id, max(told) AS told FROM unnest(%s::bigint[], %s::bigint[]) AS mark (id, told) GROUP BY 1
+    )
     UPDATE federation_devicelistcursor cursor SET told = GREATEST(cursor.told, new.told)
-    FROM (SELECT user_id, max(told) AS told FROM unnest(%s::text[], %s::bigint[]) AS new (user_id, told) GROUP BY 1) new
-    WHERE cursor.destination_id = %s AND cursor.user_id = new.user_id
+    FROM locked JOIN new USING (id) WHERE cursor.id = locked.id
 """
 
 
@@ -42,11 +49,11 @@ def waiting_edus(server: str, *, most: int, max_bytes: int) -> list[WaitingEdu]:
     messages = [WaitingEdu(json.encode(), edu_id) for edu_id, json in prepared.execute(_QUEUED, [server, most])]
     places = max(most - len(messages), (most + 1) // 2)
     updates = device_list_updates(server, most=places, max_bytes=max_bytes)
-    lists = [WaitingEdu(update.json, [update.user_id, update.told]) for update in updates]
+    lists = [WaitingEdu(update.json, [update.cursor_id, update.told]) for update in updates]
     return (lists + messages)[:most]
 
 
-def settle(server: str, marks: Sequence[Any]) -> None:
+def settle(marks: Sequence[Any]) -> None:
     """Note that a server has EDUs, or that they were set aside: they are not sent again by themselves. The caller
     holds the destination's row."""
     queued = [mark for mark in marks if not isinstance(mark, list)]
@@ -54,4 +61,5 @@ def settle(server: str, marks: Sequence[Any]) -> None:
     if queued:
         prepared.execute(_TAKEN, [queued])
     if told:
-        prepared.execute(_TOLD, [*map(list, zip(*told, strict=True)), server])
+        cursors, positions = map(list, zip(*told, strict=True))
+        prepared.execute(_TOLD, [cursors, cursors, positions])

@@ -37,10 +37,11 @@ from rooms.audience import sharing
 logger = logging.getLogger(__name__)
 
 TARGETS_PER_TRANSACTION = 10_000
-"""Devices that one transaction's messages reach: as many as Olm messages fit into its body. Where every device of
-somebody is addressed again and again, a small body would reach many more."""
+"""Devices that one transaction's messages reach: as many as Olm messages fit into its body. Empty ones, or where every
+device of somebody is addressed again and again, would reach many more. After as many targets no message is read."""
 
 _TYPES = (TO_DEVICE, DEVICE_LIST)
+_TOO_MANY = "more devices than one transaction may reach"
 
 
 def receive_edus(origin: str, edus: Sequence[Any], *, txn_id: str, body: bytes, now: datetime) -> None:
@@ -48,6 +49,9 @@ def receive_edus(origin: str, edus: Sequence[Any], *, txn_id: str, body: bytes, 
     messages: list[tuple[int, ToDevice]] = []
     updates: list[DeviceListUpdate] = []
     for index, value in enumerate(edus):
+        if len(messages) >= TARGETS_PER_TRANSACTION and _type_of(value) == TO_DEVICE:
+            _drop(TO_DEVICE, "malformed", origin, _TOO_MANY)
+            continue
         try:
             edu = read_edu(value, origin=origin)
         except Malformed as error:
@@ -95,7 +99,7 @@ def _take_messages(
     # The body is part of a transaction's identity, since there are peers that use ids twice (decision 74).
     digest = hashlib.sha256(body).hexdigest()
     incoming: list[Incoming] = []
-    unknown = 0
+    unknown = left_out = 0
     for index, message in messages:
         there = devices.get(message.user_id, frozenset[str]())
         every = message.device_id == EVERY_DEVICE
@@ -107,15 +111,16 @@ def _take_messages(
         else:
             source = inbox.source_of("place", origin, txn_id, digest, index)
         reached = sorted(there) if every else [message.device_id]
-        incoming += [Incoming(message._replace(device_id=device_id), source) for device_id in reached]
+        room = TARGETS_PER_TRANSACTION - len(incoming)
+        left_out += max(len(reached) - room, 0)
+        incoming += [Incoming(message._replace(device_id=device_id), source) for device_id in reached[:room]]
     if unknown:
         _drop(TO_DEVICE, "unknown_device", origin, "there are no such devices here", unknown)
-    if len(incoming) > TARGETS_PER_TRANSACTION:
-        left_out = len(incoming) - TARGETS_PER_TRANSACTION
-        _drop(TO_DEVICE, "malformed", origin, "more devices than one transaction may reach", left_out)
+    if left_out:
+        _drop(TO_DEVICE, "malformed", origin, _TOO_MANY, left_out)
     if incoming:
         with transaction.atomic():
-            inbox.store(incoming[:TARGETS_PER_TRANSACTION], origin=origin, txn_id=txn_id, now=now)
+            inbox.store(incoming, origin=origin, txn_id=txn_id, now=now)
 
 
 def _devices_of_ours(user_ids: Iterable[str]) -> dict[str, frozenset[str]]:

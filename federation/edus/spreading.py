@@ -10,6 +10,8 @@ Who left just before or after is concerned as well: a room's state goes on namin
 notice takes those that were in the room at any event from its position on. Of two that leave, the later one's notice
 finds the pair.
 
+Notices take turns, batch by batch: one of an enormous room does not keep the others waiting, nor does one that fails.
+
 One worker at a time does this, wherever it runs: what it has looked at must not be undone by one that looked earlier.
 """
 
@@ -18,7 +20,7 @@ import time
 from collections.abc import Iterable
 
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from federation.models import DeviceListNotice
 from federation.outbound import mark_pending
@@ -74,6 +76,13 @@ _ONE_ROOM = f"""
     ORDER BY local.user_id, other.server LIMIT %(most)s
 """  # noqa: S608  texts of ours
 
+# In one order, as whoever sends does: `_WANT` and `_FORGET` come to rows of one destination one after the other.
+_LOCK_CURSORS = """
+    SELECT FROM federation_devicelistcursor cursor
+    JOIN unnest(%s::text[], %s::text[]) AS pair (user_id, server)
+    ON cursor.destination_id = pair.server AND cursor.user_id = pair.user_id
+    ORDER BY cursor.destination_id, cursor.user_id FOR UPDATE OF cursor
+"""
 _WANT = """
     INSERT INTO federation_devicelistcursor (destination_id, user_id, told, wanted)
     SELECT pair.server, pair.user_id, 0, list.stream_id
@@ -126,23 +135,41 @@ def notices_wait() -> bool:
 
 
 def spread(*, seconds: float = SECONDS) -> bool:
-    """Go through notices, oldest first, for about so long; whether to come back at once. Nothing is done while another
-    worker is at it, and that one will see to what is there."""
+    """Go through notices for about so long, each in turn, a batch at a time; whether to come back at once.
+
+    One that fails is left for the next time, and the others go on. Nothing is done while another worker is at it, and
+    that one will see to what is there.
+    """
     ends = time.monotonic() + seconds
+    last, failed = 0, set[int]()
     while time.monotonic() < ends:
-        with transaction.atomic(durable=True):
-            if not prepared.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])[0][0]:
-                return False
-            notice = DeviceListNotice.objects.order_by("id").first()
+        notice = None
+        try:
+            with transaction.atomic(durable=True):
+                if not prepared.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])[0][0]:
+                    return False
+                notice = _next(last, failed)
+                if notice is None:
+                    return False
+                pairs = _pairs(notice)
+                due = _bring_up_to_date(pairs)
+            # Apart, since whoever sends locks destinations before cursors. Until this is done the batch is not, either.
+            with transaction.atomic(durable=True):
+                _note_progress(notice, pairs)
+                mark_pending(due)
+        except DatabaseError:
             if notice is None:
-                return False
-            pairs = _pairs(notice)
-            due = _bring_up_to_date(pairs)
-        # Apart, since whoever sends locks destinations before cursors. Until this is done the batch is not, either.
-        with transaction.atomic(durable=True):
-            _note_progress(notice, pairs)
-            mark_pending(due)
+                raise
+            logger.exception("it could not be worked out whom to tell of %s", notice)
+            failed.add(notice.pk)
+        last = notice.pk
     return True
+
+
+def _next(last: int, failed: set[int]) -> DeviceListNotice | None:
+    """The notice after one that was just looked at, around to the oldest, and none that failed."""
+    rows = DeviceListNotice.objects.exclude(pk__in=failed).order_by("id")
+    return rows.filter(pk__gt=last).first() or rows.first()
 
 
 def _note_progress(notice: DeviceListNotice, pairs: list[tuple[str, str]]) -> None:
@@ -171,7 +198,10 @@ def _pairs(notice: DeviceListNotice) -> list[tuple[str, str]]:
 
 def _bring_up_to_date(pairs: list[tuple[str, str]]) -> set[str]:
     """Have these pairs' cursors say what is true now; the servers to which something is due."""
-    shared = sorted(sharing(pairs)) if pairs else []
+    if not pairs:
+        return set()
+    prepared.execute(_LOCK_CURSORS, [*map(list, zip(*pairs, strict=True))])
+    shared = sorted(sharing(pairs))
     due: set[str] = set()
     if shared:
         due = {server for (server,) in prepared.execute(_WANT, [*map(list, zip(*shared, strict=True))]) if server}

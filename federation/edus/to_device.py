@@ -53,8 +53,8 @@ def send(*, sender: str, messages: Iterable[tuple[str, str, str, dict[str, Any]]
     for server in theirs:
         check_not_blocked(server)
     with transaction.atomic():
+        _queue(theirs)  # first, as destinations are locked before inboxes
         delivered = _deliver(ours)
-        _queue(theirs)
     return Sent(delivered, sum(map(len, theirs.values())), len(ours) - delivered)
 
 

@@ -112,7 +112,7 @@ class OutboundTransaction(models.Model):
     edus = models.JSONField(
         default=list,
         db_default=models.Value([], models.JSONField()),
-        db_comment="of each EDU in the body: id of the outbound EDU, or [user, position] of a device list update",
+        db_comment="of each EDU in the body: id of the outbound EDU, or [cursor, position] of a device list update",
     )
     attempts = models.IntegerField(default=0)
     last_error = models.TextField(default="", blank=True)

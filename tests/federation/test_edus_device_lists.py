@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from federation import tasks
@@ -17,7 +18,9 @@ from federation.client import Answer
 from federation.delivery import step
 from federation.edus import spreading
 from federation.edus.device_lists import CHUNK_BYTES
+from federation.edus.outgoing import settle
 from federation.edus.spreading import spread
+from federation.gathering import MAX_EDUS
 from federation.models import Destination, DeviceListCursor, DeviceListNotice, OutboundTransaction
 from keys.devices.storing import delete_device
 from keys.models import Device, DeviceList
@@ -141,6 +144,18 @@ def test_a_server_that_newly_shares_a_room_gets_the_whole_list_of_everybody_ther
     assert updates(bob.name) == [], "the server was there already"
 
 
+def test_a_name_that_postgresql_cannot_read_keeps_nobody_from_being_told(room: Room, bob: Peer) -> None:
+    join(bob, room)
+    for user_id, membership_ in ((ALICE, "join"), (CAROL, "leave")):
+        content = {"displayname": 'a\0"\\', "membership\n": "join", "membership": membership_}
+        with open_line(room.room_id, now=timezone.now()) as line:
+            line.append(_member(room, user_id, content))
+        make_device(user_id)
+    make_device(CREATOR)
+    work()
+    assert updates(bob.name) == [(ALICE, ["PHONE"], []), (CREATOR, ["PHONE"], [])]
+
+
 def test_a_user_of_ours_who_joins_is_told_of_to_all_servers_there(room: Room, bob: Peer) -> None:
     other = Peer("other.example.org").publish()
     make_device(ALICE)
@@ -205,6 +220,24 @@ def test_a_server_that_shares_a_room_again_gets_the_whole_list_again(room: Room,
     join(bob, room)
     work()
     assert updates(bob.name) == [(CREATOR, ["A"], ["B"])]
+
+
+def test_a_server_that_shares_a_room_again_while_an_update_is_under_way_gets_the_whole_list(
+    room: Room, bob: Peer
+) -> None:
+    join(bob, room)
+    make_device(CREATOR)
+    work()
+
+    def leaves_and_joins() -> None:
+        leave(bob, room)
+        work()
+        join(bob, room)
+        work()
+
+    remote = Remote.answering(leaves_and_joins)
+    run(remote, bob.name)
+    assert contents(remote) == 2 * [(CREATOR, ["PHONE"], [])]
 
 
 @pytest.mark.parametrize("first", ["the server", "the user"])
@@ -292,6 +325,20 @@ def test_more_users_than_places_are_told_of_in_several_transactions(room: Room, 
     assert told == users
 
 
+def test_users_of_whom_nothing_is_left_to_tell_do_not_keep_others_waiting(room: Room, bob: Peer) -> None:
+    join(bob, room)
+    users = [f"@a{number:03}:hub.example.org" for number in range(2 * MAX_EDUS)]
+    with open_line(room.room_id, now=timezone.now()) as line:
+        for user_id in users:
+            line.append(_member(room, user_id))
+    assert updates(bob.name) == []
+    make_device(CREATOR)
+    DeviceList.objects.bulk_create(DeviceList(user_id=user_id, stream_id=1) for user_id in users)
+    work()
+    assert updates(bob.name) == [(CREATOR, ["PHONE"], [])]
+    assert not DeviceListCursor.objects.filter(told__lt=F("wanted")).exists()
+
+
 def devices(user_id: str, *, number: int, size: int) -> list[str]:
     """Devices as rows that nobody has signed, and what follows when they change."""
     ids = [f"D{position:03}" for position in range(number)]
@@ -323,13 +370,13 @@ def test_a_room_that_another_server_hosts_is_shared_as_well(bob: Peer) -> None:
     assert updates(bob.name) == updates("third.example.org") == [(ALICE, ["PHONE"], [])]
 
 
-def _member(room: Room, user_id: str) -> Any:
+def _member(room: Room, user_id: str, content: dict[str, str] | None = None) -> Any:
     event = {
         "room_id": room.room_id,
         "type": "m.room.member",
         "state_key": user_id,
         "sender": user_id,
-        "content": {"membership": "join"},
+        "content": content or {"membership": "join"},
         "origin_server_ts": 1,
     }
     return Pdu(
@@ -412,6 +459,65 @@ def test_a_mark_is_not_lost_when_a_worker_dies_between_what_is_due_and_the_mark(
     spreading.note_change(CREATOR)
     work()
     assert Destination.objects.get(server=bob.name).pending
+
+
+def test_a_notice_that_fails_does_not_keep_others_waiting_and_is_gone_through_later(room: Room, bob: Peer) -> None:
+    join(bob, room)
+    work()
+    make_device(CREATOR)
+    join_ours(room, ALICE)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"ALTER TABLE federation_devicelistcursor ADD CONSTRAINT fails CHECK (user_id <> '{CREATOR}') NOT VALID"
+        )
+    try:
+        make_device(ALICE)
+        assert spread(seconds=5) is False
+        assert updates(bob.name) == [(ALICE, ["PHONE"], [])]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE federation_devicelistcursor DROP CONSTRAINT fails")
+    work()
+    assert updates(bob.name) == [(CREATOR, ["PHONE"], [])]
+
+
+def test_a_notice_of_many_pairs_does_not_keep_others_waiting(room: Room) -> None:
+    stays(room, [f"s{number:04}.example.org" for number in range(3 * spreading.PAIRS)])
+    make_device(CREATOR)
+    DeviceListNotice.objects.all().delete()
+    spreading.note_change(CREATOR)
+    spreading.note_change(ALICE)
+    looked_at: list[str] = []
+
+    def note(execute: Callable[..., Any], statement: str, parameters: Any, *rest: Any) -> Any:
+        if isinstance(parameters, dict):
+            looked_at.append(parameters["user"])
+        return execute(statement, parameters, *rest)
+
+    with connection.execute_wrapper(note):
+        work()
+    assert looked_at == [CREATOR, ALICE, CREATOR, CREATOR, CREATOR]
+
+
+@pytest.mark.parametrize("who", ["a worker", "an answer"])
+def test_cursors_are_locked_in_the_order_of_their_users(room: Room, bob: Peer, who: str) -> None:
+    users = [f"@{name}:hub.example.org" for name in "abcd"]
+    join(bob, room)
+    for user_id in users[1:]:
+        join_ours(room, user_id)
+        make_device(user_id)
+    work()
+    DeviceListCursor.objects.create(destination_id=bob.name, user_id=users[0], wanted=1)
+    marks = [[pk, 1] for pk in DeviceListCursor.objects.order_by("-user_id").values_list("pk", flat=True)]
+    with open_line(room.room_id, now=timezone.now()) as line:
+        line.append(_member(room, users[0], {"membership": "leave"}))
+    spreading.note_moves(room.room_id, since_position=1, users=[], servers=[bob.name])
+    with ExitStack() as threads, transaction.atomic():
+        rows = DeviceListCursor.objects.select_for_update(nowait=True)
+        rows.get(user_id=users[0])
+        threads.enter_context(in_thread(work if who == "a worker" else lambda: settle(marks)))
+        eventually(somebody_waits, "it waits for the first")
+        assert rows.filter(user_id__in=users[1:]).count() == len(list(rows.filter(user_id__in=users[1:]))) == 3
 
 
 def test_one_worker_at_a_time_goes_through_notices(room: Room, bob: Peer) -> None:

@@ -1,7 +1,9 @@
 """EDUs that come in: each message once and in order in its device's inbox, devices of whom we share a room with."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from io import StringIO
 
 import pytest
@@ -18,7 +20,7 @@ from keys.devices.storing import delete_device
 from keys.models import Device, RemoteDevice
 from linmatrix.limits import DEFAULTS, MIB
 from linmatrix.protocol import canonical_json
-from linmatrix.protocol.edus import ToDevice
+from linmatrix.protocol.edus import MAX_TARGETS, ToDevice
 from rooms.models import Event, LocalUser
 from tests.support.devices import DeviceMaker
 from tests.support.edus import make_device, matrix_to_device, send_edus, to_device
@@ -213,6 +215,31 @@ def test_one_transaction_reaches_so_many_devices(peer):
     edus = [matrix_to_device(peer, str(number), message_id=str(number), device_id="*") for number in range(100)]
     assert answered(send_edus(peer, *edus)) == OK
     assert ToDeviceMessage.objects.count() == receiving.TARGETS_PER_TRANSACTION
+
+
+def test_one_transaction_names_so_many_devices(peer):
+    targets = {f"D{number}": {} for number in range(MAX_TARGETS)}
+    many = matrix_to_device(peer, "", message_id="1")
+    many["content"]["messages"] = {CREATOR: targets}
+    edus = [many, matrix_to_device(peer, "late", message_id="2"), update(peer)]
+    assert answered(send_edus(peer, *edus)) == OK
+    assert texts() == []
+
+
+def test_a_message_for_a_device_that_is_removed_just_then_is_dropped(peer):
+    send_edus(peer, to_device(peer, "first"))
+    with ExitStack() as threads, transaction.atomic():
+        ToDeviceInbox.objects.select_for_update().get()
+        late = Incoming(ToDevice(peer.user("user"), CREATOR, "PHONE", "m.test", "{}"), b"x" * 32)
+        threads.enter_context(in_thread(partial(store, late, peer.name)))
+        wait_until_blocked()
+        delete_device(CREATOR, "PHONE", now=timezone.now())
+    assert not ToDeviceMessage.objects.exists()
+
+
+def store(message, origin):
+    with transaction.atomic():
+        inbox.store([message], origin=origin, txn_id="", now=timezone.now())
 
 
 def test_a_message_that_appears_later_has_a_higher_position(peer):

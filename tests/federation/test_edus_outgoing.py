@@ -287,23 +287,23 @@ def put_aside() -> list[str]:
 
 
 def test_a_poisoned_message_is_set_aside_and_costs_no_event_and_no_other_message() -> None:
-    append(make_room("a", PEER), *numbers(20))
-    send(*numbers(20))
+    append(make_room("a", PEER), *numbers(10))
+    send(*numbers(10))
     peer = Peer(lambda _events, edus: BROKEN if "7" in edus else None)
     peer.run()
-    assert peer.got == (numbers(20), [number for number in numbers(20) if number != "7"])
+    assert peer.got == (numbers(10), [number for number in numbers(10) if number != "7"])
     assert put_aside() == ["7"]
-    assert RoomServer.objects.get().sent_position == 20
+    assert RoomServer.objects.get().sent_position == 10
     assert not OutboundEdu.objects.exists()
     assert peer.now - NOW < 2 * SET_ASIDE_AFTER
 
 
 def test_a_poisoned_event_is_set_aside_and_costs_no_message() -> None:
-    append(make_room("a", PEER), *numbers(20))
-    send(*numbers(20))
+    append(make_room("a", PEER), *numbers(10))
+    send(*numbers(10))
     peer = Peer(lambda events, _edus: BROKEN if "7" in events else None)
     peer.run()
-    assert peer.got == ([number for number in numbers(20) if number != "7"], numbers(20))
+    assert peer.got == ([number for number in numbers(10) if number != "7"], numbers(10))
 
 
 def test_events_part_from_messages_first_and_do_not_wait_for_what_becomes_of_them() -> None:
@@ -319,7 +319,7 @@ def test_events_part_from_messages_first_and_do_not_wait_for_what_becomes_of_the
 def test_a_peer_that_takes_no_messages_at_all_holds_events_up_for_about_a_minute_and_not_for_each() -> None:
     room = make_room("a", PEER)
     append(room, "first")
-    send(*numbers(16))
+    send(*numbers(6))
     peer = Peer(lambda _events, edus: BROKEN if edus else None)
     peer.step()
     append(room, "later")
@@ -327,7 +327,7 @@ def test_a_peer_that_takes_no_messages_at_all_holds_events_up_for_about_a_minute
         peer.step()
     assert peer.got == (["first", "later"], [])
     assert peer.now - NOW < 2 * SET_ASIDE_AFTER
-    assert sorted(put_aside(), key=int) == numbers(16)
+    assert sorted(put_aside(), key=int) == numbers(6)
 
 
 def test_messages_alone_that_are_refused_are_not_given_up_before_the_peer_takes_something() -> None:
@@ -374,6 +374,26 @@ def test_a_body_that_is_too_large_is_split_between_its_messages() -> None:
     send(*numbers(9), padding=10_000)
     peer.run()
     assert peer.got == ([], numbers(8) + numbers(9))
+
+
+def test_a_message_alone_that_is_too_large_is_given_up_like_another_that_is_refused() -> None:
+    send("large", padding=10_000)
+    peer = Peer(lambda _events, edus: Answer(413, None) if "large" in edus else None)
+    peer.run(most=20)
+    assert put_aside() == ["large"]
+    assert not Destination.objects.get().max_body_bytes, "no limit is learnt of what cannot be split"
+
+
+def test_an_empty_transaction_that_is_taken_is_no_sign_of_a_peer_of_single_events() -> None:
+    send("one", "two")
+    broken = [True]
+    peer = Peer(lambda _events, edus: BROKEN if broken[0] and edus else None)
+    while not any(row.branch == "10" for row in OutboundTransaction.objects.all()):
+        peer.step()
+    broken[0] = False
+    peer.run()
+    assert peer.got == ([], ["one", "two"])
+    assert not Destination.objects.get().single_events
 
 
 def test_a_part_has_the_bytes_of_its_messages_as_they_were() -> None:
