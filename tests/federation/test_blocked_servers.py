@@ -6,6 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import resolve
 from django.utils import timezone
 
 from federation import handshakes, withdrawals
@@ -67,11 +68,16 @@ ENDPOINTS: list[tuple[str, str, dict | None]] = [
     ("POST", "v3/send_knock/x", {}),
     ("POST", "v3/send_leave/x", {}),
     ("POST", "v3/invite/x", {}),
+    ("GET", f"v1/user/{USER}/device/PHONE", None),
+    ("GET", f"v1/user/devices/{USER}", None),
+    ("POST", "v1/user/keys/query", {"device_keys": {}}),
+    ("POST", "v1/user/keys/claim", {"one_time_keys": {}}),
 ]
 
 
 def test_the_endpoints_below_are_all_there_are():
-    assert {path.split("/")[1] for _, path, _ in ENDPOINTS} == {pattern.name for pattern in urlpatterns}
+    routes = {resolve(f"/_matrix/federation/{path.partition('?')[0]}").url_name for _, path, _ in ENDPOINTS}
+    assert routes == {pattern.name for pattern in urlpatterns}
     assert all(issubclass(pattern.callback.view_class, FederationView) for pattern in urlpatterns)
 
 
