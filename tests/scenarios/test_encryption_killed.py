@@ -130,8 +130,10 @@ def test_a_web_process_killed_after_it_has_stored_messages_and_before_its_answer
 
 def test_a_worker_killed_while_it_notes_that_messages_were_taken_sends_them_again_to_no_effect(servers, mail):
     sender, _ = servers
+    sender.stop_part("worker")
     mail.send(3)
     with locked(sender, QUEUED, []):
+        sender.start_part("worker")
         eventually(lambda: len(mail.read()) == len(mail.sent), "the receiver has the messages")
         eventually(lambda: waiting_for_locks(sender) == 1, "the worker notes it")
         sender.kill("worker")
