@@ -15,10 +15,10 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from linmatrix.protocol import canonical_json
-from linmatrix.protocol.credential import Credential, read_credential
 from linmatrix.protocol.encoding import decode_base64, decode_either_base64
 from linmatrix.protocol.errors import BadSignature, Malformed, ProtocolError
 from linmatrix.protocol.identifiers import is_device_id, is_user_id
+from linmatrix.protocol.mls.credential import Credential, read_credential
 from linmatrix.protocol.signing import KEY_LENGTH, SIGNATURE_LENGTH, object_bytes
 
 MAX_DEVICE_BYTES = 64 * 1024

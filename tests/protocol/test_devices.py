@@ -5,7 +5,6 @@ import datetime
 import pytest
 
 from linmatrix.protocol import canonical_json
-from linmatrix.protocol.credential import Credential, read_credential
 from linmatrix.protocol.devices import (
     MAX_ALGORITHMS,
     MAX_DEVICE_BYTES,
@@ -15,6 +14,7 @@ from linmatrix.protocol.devices import (
 )
 from linmatrix.protocol.encoding import decode_either_base64, encode_base64
 from linmatrix.protocol.errors import BadSignature, Malformed
+from linmatrix.protocol.mls.credential import Credential, read_credential
 from tests.support.devices import DeviceMaker
 
 ALICE, MALLORY = "@alice:example.org", "@mallory:example.org"

@@ -4,9 +4,9 @@ import hashlib
 
 from nacl.signing import SigningKey
 
-from linmatrix.protocol.credential import Credential
 from linmatrix.protocol.devices import MLS_ALGORITHM, MLS_CREDENTIAL
 from linmatrix.protocol.encoding import encode_base64
+from linmatrix.protocol.mls.credential import Credential
 from linmatrix.protocol.one_time_keys import KEY_PACKAGE, SIGNED_CURVE25519
 from linmatrix.protocol.signing import object_bytes
 from tests.support.mls_writer import KEY_PACKAGE_MESSAGE, LAST_RESORT, MlsDevice, capabilities, wrapped

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from nacl.signing import SigningKey
 
-from linmatrix.protocol.credential import Credential
 from linmatrix.protocol.mls.ciphersuite import digest
+from linmatrix.protocol.mls.credential import Credential
 from linmatrix.protocol.mls.errors import InvalidMls
 from linmatrix.protocol.mls.group_info import GroupContext
 from linmatrix.protocol.mls.leaves import read_leaf

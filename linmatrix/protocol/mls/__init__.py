@@ -19,7 +19,7 @@ them: Add, Remove, ExternalInit (decision 115).
 
     tls            reading and writing the encoding
     ciphersuite    the one there is: signatures and hashes
-    extensions, leaves, key_packages, commits, group_info, framing    messages
+    extensions, credential, leaves, key_packages, commits, group_info, framing    messages
     tree_math, tree, tree_reading, tree_checks    the ratchet tree
     proposals, path, transcript, group, storage    the group and its changes
 """

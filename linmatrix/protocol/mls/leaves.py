@@ -8,7 +8,6 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from linmatrix.protocol.credential import read_credential
 from linmatrix.protocol.errors import Malformed
 from linmatrix.protocol.mls.ciphersuite import (
     CIPHERSUITE,
@@ -17,6 +16,7 @@ from linmatrix.protocol.mls.ciphersuite import (
     check_signature,
     read_encryption_key,
 )
+from linmatrix.protocol.mls.credential import read_credential
 from linmatrix.protocol.mls.errors import InvalidMls, Rule
 from linmatrix.protocol.mls.extensions import DEFAULT_EXTENSIONS, Extensions, Required, read_extensions
 from linmatrix.protocol.mls.tls import Reader, opaque, u32

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from linmatrix.protocol.credential import Credential
 from linmatrix.protocol.mls import InvalidMls, Rule
+from linmatrix.protocol.mls.credential import Credential
 from linmatrix.protocol.mls.tls import opaque, u16, u32
 from tests.protocol.mls.devices import BOB, BOB_AGAIN, BOB_TWO, CAROL, DAVE, ERIN, ZOE
 from tests.support.mls_writer import (
