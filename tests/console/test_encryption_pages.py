@@ -121,7 +121,7 @@ def test_where_everybody_may_read_those_who_left_may_stay(console):
 def test_of_a_room_hosted_elsewhere_the_hub_is_to_refuse(console, room):
     room.member(BOB.user_id, "leave")
     Room.objects.filter(pk=room.room_id).update(role="participant", hub_server="far.example")
-    assert "far.example is to refuse one that does not" in in_words(page_of(console, room.room_id))
+    assert "is refused, is for far.example to say" in in_words(page_of(console, room.room_id))
 
 
 def test_commits_stand_with_verdict_and_reason_and_lead_to_their_events(console, room):

@@ -126,11 +126,10 @@ def _what_next(room: Room) -> str:
     """What becomes of devices whose users are not joined (docs/decisions/0011)."""
     if is_world_readable(current_state(room.room_id, [HISTORY_VISIBILITY])):
         return "Everybody may read this room, joined or not: they may stay in the group."
+    read_on = "They can read on until the group's next commit."
     if room.role == Room.Role.HUB:
-        judged = "This server refuses one that does not."
-    else:
-        judged = f"{shown(room.hub_server)} is to refuse one that does not; where it takes it, a finding is kept here."
-    return f"They can read on until the group's next commit. A member's next commit must remove them. {judged}"
+        return f"{read_on} A member's next commit must remove them. This server refuses one that does not."
+    return f"{read_on} Whether a commit that does not remove them is refused, is for {shown(room.hub_server)} to say."
 
 
 def _without(room: Room, devices: Mapping[str, Sequence[str]]) -> list[str]:
