@@ -1,4 +1,7 @@
-"""A room that we host and a server in it, for whoever needs one; and which tests run in one process."""
+"""A room that we host, a server in it, and clients of users, for whoever needs one; and which tests run in one
+process."""
+
+from contextlib import ExitStack
 
 import pytest
 from django.utils import timezone
@@ -6,6 +9,8 @@ from django.utils import timezone
 from federation.blocking import block_list
 from keys.keyring import keyring
 from rooms.creation import create_room
+from tests.clients import ts_mls
+from tests.clients.ts_mls.program import NotInstalled
 from tests.settings import TEST_AUTHORITY
 from tests.support.hosted import CREATOR
 from tests.support.peers import Peer
@@ -24,6 +29,17 @@ def _nothing_remembered():
     """Each test has other keys and other blocked servers, and the process remembers both for a while."""
     keyring.cache_clear()
     block_list.forget()
+
+
+@pytest.fixture(scope="module")
+def node():
+    """Where the clients of ts-mls live."""
+    with ExitStack() as stack:
+        try:
+            clients = stack.enter_context(ts_mls.running())
+        except NotInstalled as why:
+            pytest.skip(str(why))
+        yield clients
 
 
 @pytest.fixture

@@ -1,28 +1,15 @@
 """The clients among themselves, with no server between them: what they cannot do alone is no server's fault."""
 
 import json
-from contextlib import ExitStack
 from importlib import import_module
 
 import pytest
 
-from tests.clients import ts_mls
 from tests.clients.mls import Refused
-from tests.clients.ts_mls.program import HERE, NotInstalled
+from tests.clients.ts_mls.program import HERE
 
 pytest.importorskip("mls_rs_uniffi", reason="there is no wheel of mls-rs for this machine")
 mls_rs = import_module("tests.clients.mls_rs")
-
-
-@pytest.fixture(scope="module")
-def node():
-    """Where the clients of ts-mls live."""
-    with ExitStack() as stack:
-        try:
-            clients = stack.enter_context(ts_mls.running())
-        except NotInstalled as why:
-            pytest.skip(str(why))
-        yield clients
 
 
 def test_clients_of_two_libraries_are_in_one_group_and_read_each_other(node):

@@ -25,12 +25,6 @@ MINUTE = timedelta(minutes=1)
 PEER = "peer.example"
 
 
-@pytest.fixture
-def console(client: Client) -> Client:
-    client.force_login(User.objects.create_superuser("operator"))
-    return client
-
-
 def said(now: datetime | None = None, last: datetime | None = None) -> list[str]:
     """The headline's sentences."""
     now = now or timezone.now()

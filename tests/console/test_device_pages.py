@@ -45,12 +45,6 @@ SAID = "said to everybody in the room"
 
 
 @pytest.fixture
-def console(client: Client) -> Client:
-    client.force_login(User.objects.create_superuser("operator"))
-    return client
-
-
-@pytest.fixture
 def phone(db: None) -> Device:
     """Alice's phone, with two keys for single use and one for when they end."""
     upload_device(PHONE.object(), user_id=ALICE, device_id="PHONE", now=timezone.now(), display_name="Phone")

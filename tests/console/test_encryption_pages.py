@@ -5,7 +5,6 @@ import re
 
 import pytest
 from django.contrib.admin.utils import quote
-from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -24,12 +23,6 @@ from tests.support.mls_writer import MlsDevice, Odd
 pytestmark = pytest.mark.django_db
 
 MEGOLM = "m.megolm.v1.aes-sha2"
-
-
-@pytest.fixture
-def console(client: Client) -> Client:
-    client.force_login(User.objects.create_superuser("operator"))
-    return client
 
 
 @pytest.fixture

@@ -88,12 +88,6 @@ SMALL = {Destination, BlockedServer, User, Group}
 """As many rows as there are servers or staff: these may be put into any order."""
 
 
-@pytest.fixture
-def console(client: Client) -> Client:
-    client.force_login(User.objects.create_superuser("operator"))
-    return client
-
-
 def queries(console: Client, address: str) -> int:
     with CaptureQueriesContext(connection) as captured:
         assert console.get(address, secure=True).status_code == 200

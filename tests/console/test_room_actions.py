@@ -39,12 +39,6 @@ ALICE, BOB, FAR = "@alice:hub.example.org", "@bob:hub.example.org", "@user:part.
 
 
 @pytest.fixture
-def console(client: Client) -> Client:
-    client.force_login(User.objects.create_superuser("operator"))
-    return client
-
-
-@pytest.fixture
 def staffed(hosted):
     """The room with alice, who has no power, and bob, who is banned."""
     membership(hosted, ALICE, "join", sender=ALICE)

@@ -5,7 +5,6 @@ import pytest
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
@@ -31,12 +30,6 @@ TABS = {
     "encryption": "view_mlsgroup",
 }
 """A room's pages and the permission that each needs beside the one to see rooms."""
-
-
-@pytest.fixture
-def console(client: Client) -> Client:
-    client.force_login(User.objects.create_superuser("operator"))
-    return client
 
 
 def url(name, *parts):

@@ -10,29 +10,16 @@ from itertools import count
 
 import pytest
 
-from tests.clients import ts_mls
 from tests.clients.home import Home, Refused
 from tests.clients.mls import ALGORITHM
 from tests.clients.mls import Refused as Unreadable
 from tests.clients.mls_user import MlsUser
-from tests.clients.ts_mls.program import NotInstalled
 from tests.scenarios.waiting import eventually
 
 pytest.importorskip("mls_rs_uniffi", reason="there is no wheel of mls-rs for this machine")
 mls_rs = import_module("tests.clients.mls_rs")
 
 NAMES = count(1)
-
-
-@pytest.fixture(scope="module")
-def node():
-    """Where the clients of ts-mls live."""
-    with ExitStack() as stack:
-        try:
-            clients = stack.enter_context(ts_mls.running())
-        except NotInstalled as why:
-            pytest.skip(str(why))
-        yield clients
 
 
 @pytest.fixture(scope="module")
