@@ -1,10 +1,10 @@
 """What bad servers and enormous rooms cost the others: how soon servers have a room's messages, alone and beside them.
 
 In the rooms are 49 servers that always do well, and others that keep the hub waiting while the lab spoils them: one
-that says nothing, one that says a byte a second, a hundred that say nothing. Rounds with the bad ones well and spoiled
-take turns, and each is compared with the one before it; the median counts. A real worker delivers. The hundred are held
-back in the rounds that are compared with: a room with them costs more in any case, and what their hanging costs is
-the question.
+that says nothing, one that says a byte a second, a hundred that say nothing. A real worker delivers. Once the bad ones
+are known to be bad, rounds in which nothing is sent to them take turns with rounds at whose beginning all of them are
+due, as if a sweep had found them just then; each is compared with the one before it, and the median counts. Held back
+they are in the room just the same, so what is compared is what trying costs.
 
 An enormous room: so many servers that the worker has no thread for each of them catch up with a long stretch of its
 line, while single messages go to the few servers of another room. Both share the processors; what is reported is how
@@ -44,8 +44,9 @@ def measure(lab: Lab, sizes: Sizes) -> list[Figure]:
         ("dripping", "Beside 1 that answers a byte a second", dripping[:1]),
         ("many_hanging", f"Beside {len(hanging)} hanging servers", hanging),
     ]:
-        well, spoiled = _compare(lab, sizes, good=good, bad=bad)
-        figures += _figures(key, text, well, spoiled)
+        alone, beside = _compare(lab, sizes, good=good, bad=bad)
+        figures += _figures(key, text, alone, beside)
+    lab.hub.restart("worker")  # it is not to remember them as slow
     figures += _beside_an_enormous_room(lab, sizes, few=good[:FEW], many=[*hanging, *dripping])
     lab.hub.stop_part("beat")
     lab.hub.stop_part("worker")
@@ -79,35 +80,39 @@ def _beside_an_enormous_room(lab: Lab, sizes: Sizes, *, few: Sequence[str], many
 
 
 def _compare(lab: Lab, sizes: Sizes, *, good: Sequence[str], bad: Sequence[str]) -> tuple[list[Round], list[Round]]:
-    """Rounds of the same room with everybody well, many bad ones held back, and with the bad ones bad."""
+    """Rounds of the same room with the bad ones held back, and with all of them tried."""
     room_id = lab.new_room([*good, *bad])
-    held = list(bad) if len(bad) > 1 else []
+
+    def seconds(messages: int) -> float:
+        taken: float = lab.inside.call(
+            "bench.inside.arrivals:measure", room_id=room_id, servers=list(good), messages=messages
+        )
+        return taken
 
     def measure() -> Round:
-        def seconds(messages: int) -> float:
-            taken: float = lab.inside.call(
-                "bench.inside.arrivals:measure", room_id=room_id, servers=list(good), messages=messages
-            )
-            return taken
-
         many = seconds(sizes.isolation_messages)
         return many, statistics.median(seconds(1) for _ in range(sizes.isolation_singles))
 
+    def count(what: str) -> int:
+        number: int = lab.inside.call(f"bench.inside.arrivals:{what}")
+        return number
+
     settled(lab)
     measure()
-    well, spoiled = [], []
-    for _ in range(sizes.isolation_rounds):
-        lab.inside.call("bench.inside.arrivals:hold", servers=held)
-        well.append(measure())
-        lab.inside.call("bench.inside.arrivals:let_go", servers=held)
-        settled(lab)
-        with lab.spoiled():
-            lab.inside.call("bench.inside.arrivals:measure", room_id=room_id, servers=list(good), messages=1)
-            _wait(lambda: lab.inside.call("bench.inside.arrivals:failing") == len(bad), "they were not found out")
-            spoiled.append(measure())
-        _wait(lambda: lab.inside.call("bench.inside.arrivals:forgive") == 0, "they did not recover")
-        settled(lab)
-    return well, spoiled
+    alone, beside = [], []
+    with lab.spoiled():
+        seconds(1)
+        _wait(lambda: count("failing") == len(bad), "they were not found out")
+        for _ in range(sizes.isolation_rounds):
+            lab.inside.call("bench.inside.arrivals:hold", servers=list(bad))
+            _wait(lambda: count("sending") == 0, "the last attempts did not end")
+            alone.append(measure())
+            lab.inside.call("bench.inside.arrivals:let_go", servers=list(bad))
+            _wait(lambda: count("sending") > 0, "they were not tried again")
+            beside.append(measure())
+    _wait(lambda: count("forgive") == 0, "they did not recover")
+    settled(lab)
+    return alone, beside
 
 
 def _wait(done: Callable[[], bool], otherwise: str) -> None:
@@ -118,10 +123,10 @@ def _wait(done: Callable[[], bool], otherwise: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _figures(key: str, text: str, well: Sequence[Round], spoiled: Sequence[Round]) -> list[Figure]:
-    rate = statistics.median(good / bad for (good, _), (bad, _) in zip(well, spoiled, strict=True))
-    latency = statistics.median(good / bad for (_, good), (_, bad) in zip(well, spoiled, strict=True))
-    milliseconds = statistics.median(bad for _, bad in spoiled) * 1000
+def _figures(key: str, text: str, alone: Sequence[Round], beside: Sequence[Round]) -> list[Figure]:
+    rate = statistics.median(one / two for (one, _), (two, _) in zip(alone, beside, strict=True))
+    latency = statistics.median(one / two for (_, one), (_, two) in zip(alone, beside, strict=True))
+    milliseconds = statistics.median(seconds for _, seconds in beside) * 1000
     return [
         Figure(f"isolation_{key}_rate_ratio", f"{text}: rate, its share", rate, "ratio", at_least=BAR),
         Figure(f"isolation_{key}_speed_ratio", "  speed of one message, its share", latency, "ratio", at_least=BAR),

@@ -14,7 +14,7 @@ Each process learns for itself; a new one waits for each slow server once.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import ParamSpec, TypeVar
@@ -84,6 +84,24 @@ class Places:
         finally:
             with self._lock:
                 self._taken.discard(place)
+
+    def admit(self, servers: Iterable[str]) -> list[str]:
+        """Of these servers those that would get places, if they came now and in this order.
+
+        So that nobody need wake a thread for a server only to have it turned away. A place may be gone, or free, by
+        the time that the server comes: it is `take` that decides.
+        """
+        with self._lock:
+            now = self._clock()
+            free = self._most_slow - self._slow_taken(now)
+            admitted = []
+            for server in servers:
+                if self._is_slow(server, now):
+                    free -= 1
+                    if free < 0:
+                        continue
+                admitted.append(server)
+        return admitted
 
     def _may_take(self, server: str) -> bool:
         if sum(place.server == server for place in self._taken) >= MOST_PER_SERVER:

@@ -53,9 +53,13 @@ def wake_all(servers: list[str]) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Wake workers for destinations, gaps and leaves that are due, whatever was lost; a sign of life, too."""
+    """Wake workers for destinations, gaps and leaves that are due, whatever was lost; a sign of life, too.
+
+    Slow servers, as far as this process knows them, are only woken for as many as it has places for. Where other
+    workers have more, the sweep comes to them, too.
+    """
     pulse.give(pulse.WORKER)
-    for server in due_destinations():
+    for server in places.admit(due_destinations()):
         alarm_clock.wake([server], expires=SWEEP_SECONDS)
     for gap_id in gaps.due_gaps():
         alarm_clock.publish("federation.tasks.fill_gap", [gap_id], expires=SWEEP_SECONDS)

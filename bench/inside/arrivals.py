@@ -57,9 +57,15 @@ def hold(servers: list[str]) -> None:
 
 
 def let_go(servers: list[str]) -> None:
-    """Go on sending to them."""
+    """Go on sending to them, and to all of them now."""
+    Destination.objects.filter(server__in=servers).update(next_attempt=None)
     for server in servers:
         pausing.resume(server)
+
+
+def sending() -> int:
+    """Servers that something is being sent to, or that a worker has not given back yet."""
+    return Destination.objects.filter(lease_until__gt=timezone.now()).count()
 
 
 def failing() -> int:

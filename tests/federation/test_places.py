@@ -65,6 +65,20 @@ def test_servers_that_were_slow_get_half_of_the_threads(worker: Worker, seconds:
     assert sum(worker.begin(server) is not None for server in servers) == granted
 
 
+@pytest.mark.parametrize("under_way", [0, 1, THREADS // 2])
+def test_of_slow_servers_no_more_are_admitted_than_there_are_places_and_of_others_all(
+    worker: Worker, under_way: int
+) -> None:
+    slow, quick = names("slow", THREADS), names("quick", THREADS)
+    make_slow(worker, slow)
+    for server in slow[:under_way]:
+        assert worker.begin(server)
+    wanted = [name for pair in zip(slow[under_way:], quick, strict=False) for name in pair]
+    admitted = worker.places.admit(wanted)
+    assert [name for name in admitted if name in quick] == [name for name in wanted if name in quick]
+    assert [name for name in admitted if name in slow] == slow[under_way : THREADS // 2]
+
+
 def test_a_quick_server_gets_a_thread_whatever_slow_ones_wait(worker: Worker) -> None:
     slow = names("slow", THREADS)
     make_slow(worker, slow)

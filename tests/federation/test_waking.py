@@ -1,5 +1,6 @@
 """What follows a failure: back-off, and the ways in which a destination is woken again."""
 
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from federation import tasks
 from federation.client import Answer
 from federation.delivery import LEASE, TURN_OVER, Outcome, deliver, step
 from federation.models import Destination, OutboundTransaction, PendingLeave
+from federation.places import SLOW_SECONDS, places
 from federation.retrying import forget_failures, reset_backoff, retry_now
 from federation.sweeping import due_destinations
 from federation.wake import BEHIND, FIRST, QUEUES, AlarmClock
@@ -84,6 +86,20 @@ def test_a_lost_wake_up_is_found_by_the_sweep_and_a_leased_or_idle_destination_i
         tasks.sweep()
         assert ("deliver", PEER) in messages()
     assert set(due_destinations(now=NOW + LEASE)) == {PEER, "leased.example.org"}
+
+
+def test_a_sweep_wakes_nobody_for_a_slow_server_while_slow_ones_have_all_their_places() -> None:
+    slow = "slow-to-answer.example.org"
+    append(make_room("a", PEER, slow), "one")
+    with places.take(slow) as place:
+        assert place is not None
+        place.timed(time.sleep)(SLOW_SECONDS)
+    with published() as messages:
+        with places.take(slow):
+            tasks.sweep()
+            assert [server for task, server in messages() if task == "deliver"] == [PEER]
+        tasks.sweep()
+        assert ("deliver", slow) in messages()
 
 
 def test_a_worker_passes_on_the_wake_ups_of_a_large_audience() -> None:

@@ -2,6 +2,9 @@
 
 Two processes, from a seed. Whatever comes, a value comes back or `InvalidMls`, within `MAX_SECONDS` of processor time
 and with less than `MAX_BYTES` more memory. Exits with 1 at the first that does not, and says how to see it again.
+
+The bar is the input's and not the machine's, which on a bad moment makes anything take three times as long. So what
+took too long is done again, from cold caches, and counts with the fastest of its runs.
 """
 
 import argparse
@@ -15,10 +18,14 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 from linmatrix.protocol.mls import InvalidMls
+from linmatrix.protocol.mls.leaves import device_of
 from tests.fuzz.mls_inputs import Attempt, Inputs
 
 MAX_SECONDS = 0.1
 MAX_BYTES = 50 * 1024 * 1024
+RUNS = 5
+"""Of an attempt that seems to take too long."""
+
 WARMING = 2000
 """Attempts after which the process holds what it always holds: what it holds more at its peak, some attempt needed."""
 
@@ -58,10 +65,21 @@ def run(seed: int, count: int) -> Account:
         except Exception:  # noqa: BLE001  whatever it is, it should not have been raised
             found = f"attempt {number} of seed {seed}, a {attempt.kind}:\n{traceback.format_exc()}"
             return Account(outcomes, slowest, _peak() - base, found)
-        slowest = max(slowest, (time.process_time() - begun, attempt.kind, attempt.size))
+        seconds = time.process_time() - begun
+        if seconds > MAX_SECONDS:
+            seconds = min(seconds, *(_seconds(attempt) for _ in range(1, RUNS)))
+        slowest = max(slowest, (seconds, attempt.kind, attempt.size))
         if number == WARMING:
             base = _peak()
     return Account(outcomes, slowest, _peak() - base, _excess(slowest, _peak() - base))
+
+
+def _seconds(attempt: Attempt) -> float:
+    """Processor time of one more run, with no credential remembered."""
+    device_of.cache_clear()
+    begun = time.process_time()
+    outcome_of(attempt)
+    return time.process_time() - begun
 
 
 def _excess(slowest: tuple[float, str, int], grown: int) -> str:
