@@ -15,7 +15,16 @@ from django.db import transaction
 from federation import backoff
 from federation.client import one_line
 from federation.edus.outgoing import settle
-from federation.isolation import Fault, Verdict, advance, judge, set_aside, split, takes_single_events_only
+from federation.isolation import (
+    Fault,
+    Verdict,
+    advance,
+    is_sent_again,
+    judge,
+    set_aside,
+    split,
+    takes_single_events_only,
+)
 from federation.models import Destination, OutboundLpdu, OutboundTransaction
 from linmatrix import prepared
 
@@ -61,7 +70,7 @@ def acknowledge(row: OutboundTransaction, content: Mapping[str, Any], *, holder:
             return False
         prepared.execute(_ACKNOWLEDGED, [now, row.pk])
         _settle(row, _refusals(content))
-        settle(row.edus)
+        settle(row.edus, late=is_sent_again(row))
         if takes_single_events_only(row):
             Destination.objects.filter(server=row.destination_id).update(single_events=True)
             logger.warning("%s takes one event at a time; transactions for it hold no more", row.destination_id)

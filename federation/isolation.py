@@ -124,7 +124,7 @@ def judge(row: OutboundTransaction, fault: Fault, *, now: datetime) -> Verdict:
         return Verdict.SEND_AGAIN  # what waits behind it needs no refusal of its own
     row.refusals += 1
     row.first_refused_at = row.first_refused_at or now
-    if row.branch.startswith(_AGAIN):
+    if is_sent_again(row):
         return Verdict.SET_ASIDE
     if row.refusals < MIN_REFUSALS:
         return Verdict.SEND_AGAIN
@@ -279,7 +279,7 @@ def takes_single_events_only(row: OutboundTransaction) -> bool:
     It does when it and its other half were taken and both together were refused, after the peer had taken another
     single event, and no part of several was taken: a peer that was away for a while does not answer like that.
     """
-    if row.entries != 1 or not row.branch or row.branch.startswith(_AGAIN):
+    if row.entries != 1 or not row.branch or is_sent_again(row):
         return False
     entries = F("events") + Func(F("edus"), function="jsonb_array_length", output_field=IntegerField())
     parts = OutboundTransaction.objects.filter(lineage=row.lineage, destination=row.destination_id)
@@ -308,6 +308,11 @@ def send_again(transactions: Iterable[OutboundTransaction]) -> int:
                 set_aside_at=None, refusals=0, first_refused_at=None, branch=f"{_AGAIN}{pk:019}"
             )
     return done
+
+
+def is_sent_again(row: OutboundTransaction) -> bool:
+    """Whether a transaction was set aside before, and an operator had it sent again."""
+    return row.branch.startswith(_AGAIN)
 
 
 def open_transaction(destination: Destination) -> OutboundTransaction | None:

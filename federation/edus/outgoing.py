@@ -19,7 +19,7 @@ WAITS = """
 
 _QUEUED = "SELECT id, json FROM federation_outboundedu WHERE destination_id = %s ORDER BY id LIMIT %s"
 _TAKEN = "DELETE FROM federation_outboundedu WHERE id = ANY(%s)"
-# Locked in the order of `federation.edus.spreading`.
+# Locked in the order of `federation.edus.spreading`. How far a server was told is the greater or the lesser of both.
 _TOLD = """
     WITH locked AS (
         SELECT id FROM federation_devicelistcursor WHERE id = ANY(%s)
@@ -27,9 +27,12 @@ _TOLD = """
     ), new AS (
         SELECT id, max(told) AS told FROM unnest(%s::bigint[], %s::bigint[]) AS mark (id, told) GROUP BY 1
     )
-    UPDATE federation_devicelistcursor cursor SET told = GREATEST(cursor.told, new.told)
+    UPDATE federation_devicelistcursor cursor SET told = {}(cursor.told, new.told)
     FROM locked JOIN new USING (id) WHERE cursor.id = locked.id
 """
+_TOLD_IN_TIME = _TOLD.format("GREATEST")
+# What an operator has had sent again is as old as it is: all that changed since is told once more after it.
+_TOLD_LATE = _TOLD.format("LEAST")
 
 
 class WaitingEdu(NamedTuple):
@@ -53,13 +56,16 @@ def waiting_edus(server: str, *, most: int, max_bytes: int) -> list[WaitingEdu]:
     return (lists + messages)[:most]
 
 
-def settle(marks: Sequence[Any]) -> None:
+def settle(marks: Sequence[Any], *, late: bool = False) -> None:
     """Note that a server has EDUs, or that they were set aside: they are not sent again by themselves. The caller
-    holds the destination's row."""
+    holds the destination's row.
+
+    `late` are those that the server has now and was meant to have long ago: it may have been told what came after.
+    """
     queued = [mark for mark in marks if not isinstance(mark, list)]
     told = [mark for mark in marks if isinstance(mark, list)]
     if queued:
         prepared.execute(_TAKEN, [queued])
     if told:
         cursors, positions = map(list, zip(*told, strict=True))
-        prepared.execute(_TOLD, [cursors, cursors, positions])
+        prepared.execute(_TOLD_LATE if late else _TOLD_IN_TIME, [cursors, cursors, positions])

@@ -21,6 +21,7 @@ from federation.edus.device_lists import CHUNK_BYTES
 from federation.edus.outgoing import settle
 from federation.edus.spreading import spread
 from federation.gathering import MAX_EDUS
+from federation.isolation import send_again
 from federation.models import Destination, DeviceListCursor, DeviceListNotice, OutboundTransaction
 from keys.devices.storing import delete_device
 from keys.models import Device, DeviceList
@@ -283,20 +284,36 @@ def test_what_changes_while_an_update_is_under_way_is_in_the_next_one(room: Room
 
 
 def test_an_update_that_a_peer_does_not_take_is_set_aside_and_later_ones_are_told(room: Room, bob: Peer) -> None:
-    join(bob, room)
+    refuse_device(bob, room, "A")
+    make_device(CREATOR, "B")
     work()
-    updates(bob.name)
-    make_device(CREATOR, "A")
+    assert updates(bob.name) == [(CREATOR, ["B"], [])]
+
+
+def test_an_update_that_is_sent_again_is_followed_by_all_that_changed_since_it_was_made(room: Room, bob: Peer) -> None:
+    refuse_device(bob, room, "A")
+    make_device(CREATOR, "B")
+    delete_device(CREATOR, "A", now=timezone.now())
+    work()
+    assert updates(bob.name) == [(CREATOR, ["B"], ["A"])]
+    assert send_again(OutboundTransaction.objects.all()) == 1
+    assert updates(bob.name) == [(CREATOR, ["A"], []), (CREATOR, ["B"], ["A"])]
+    assert updates(bob.name) == []
+
+
+def refuse_device(peer: Peer, room: Room, device_id: str) -> None:
+    """Have a server that joins refuse the update of a new device until that is set aside."""
+    join(peer, room)
+    work()
+    updates(peer.name)
+    make_device(CREATOR, device_id)
     work()
     minutes = count(1)
     started = timezone.now()
     refusing = Remote.answering(*[Answer(500, {})] * 3, lambda: None, Answer(500, {}))
     while not OutboundTransaction.objects.filter(set_aside_at__isnull=False).exists():
-        step(bob.name, holder="w", send=refusing, clock=lambda: started + timedelta(minutes=next(minutes)))
-    make_device(CREATOR, "B")
-    work()
+        step(peer.name, holder="w", send=refusing, clock=lambda: started + timedelta(minutes=next(minutes)))
     Destination.objects.update(lease_until=None, next_attempt=None)
-    assert updates(bob.name) == [(CREATOR, ["B"], [])]
 
 
 def test_a_long_list_is_told_in_parts_none_of_which_is_left_out(room: Room, bob: Peer) -> None:
