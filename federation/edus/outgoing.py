@@ -2,7 +2,8 @@
 
 Each EDU in a transaction has a mark, stored with the transaction (`OutboundTransaction.edus`): the id of its row in the
 queue, or, of a device list update, which is made when the transaction is frozen, its cursor and how far it tells. A
-server that ceased to share a room meanwhile, and shares one again, has another cursor, and is told the whole list.
+server that ceased to share a room meanwhile, and shares one again, has another cursor, or one that was told nothing,
+and gets the whole list.
 """
 
 from collections.abc import Sequence

@@ -37,7 +37,7 @@ class Migration(migrations.Migration):
             model_name="outboundtransaction",
             name="edus",
             field=models.JSONField(
-                db_comment="of each EDU in the body: id of the outbound EDU, or [cursor, position] of a device list update",
+                db_comment="of each EDU in the body: id of the outbound EDU, or [user, position] of a device list update",
                 db_default=models.Value([], models.JSONField()),
                 default=list,
             ),

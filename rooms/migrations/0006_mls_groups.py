@@ -114,12 +114,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("verdict", models.TextField(choices=_VERDICTS)),
-                (
-                    "reason",
-                    models.TextField(
-                        blank=True, db_comment="why it was not accepted, or what it left undone", default=""
-                    ),
-                ),
+                ("reason", models.TextField(blank=True, db_comment="why it was not accepted", default="")),
                 ("at", models.DateTimeField()),
                 (
                     "room",

@@ -4,6 +4,7 @@ ones, nothing after the last shared room."""
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import timedelta
+from importlib import import_module
 from itertools import count
 from typing import Any
 
@@ -33,7 +34,7 @@ from rooms.models import Room, RoomServer
 from tests.scenarios.waiting import eventually
 from tests.support.edus import make_device
 from tests.support.hosted import CREATOR, membership, send_join
-from tests.support.lines import in_thread
+from tests.support.lines import in_thread, somebody_waits, wait_until_blocked
 from tests.support.peers import Peer
 from tests.support.remote import UNREACHABLE, Remote
 from tests.support.stepping import run
@@ -301,6 +302,20 @@ def test_an_update_that_is_sent_again_is_followed_by_all_that_changed_since_it_w
     assert updates(bob.name) == []
 
 
+def test_an_update_in_a_transaction_of_an_earlier_version_is_noted_by_its_cursor(room: Room, bob: Peer) -> None:
+    join(bob, room)
+    make_device(CREATOR)
+    work()
+    run(Remote.answering(UNREACHABLE), bob.name)
+    row = OutboundTransaction.objects.get()
+    [[cursor, told]] = row.edus
+    OutboundTransaction.objects.update(edus=[7, [CREATOR, told], [ALICE, told]])
+    with connection.cursor() as statements:
+        statements.execute(import_module("federation.migrations.0007_marks_by_cursor")._BY_CURSOR)
+    row.refresh_from_db()
+    assert row.edus == [7, [cursor, told], [0, told]]
+
+
 def refuse_device(peer: Peer, room: Room, device_id: str) -> None:
     """Have a server that joins refuse the update of a new device until that is set aside."""
     join(peer, room)
@@ -533,8 +548,8 @@ def test_cursors_are_locked_in_the_order_of_their_users(room: Room, bob: Peer, w
         rows = DeviceListCursor.objects.select_for_update(nowait=True)
         rows.get(user_id=users[0])
         threads.enter_context(in_thread(work if who == "a worker" else lambda: settle(marks)))
-        eventually(somebody_waits, "it waits for the first")
-        assert rows.filter(user_id__in=users[1:]).count() == len(list(rows.filter(user_id__in=users[1:]))) == 3
+        wait_until_blocked()  # at the first of them
+        assert len(rows.filter(user_id__in=users[1:])) == 3, "it has locked none that comes after"
 
 
 def test_one_worker_at_a_time_goes_through_notices(room: Room, bob: Peer) -> None:
@@ -606,10 +621,3 @@ def test_who_shares_a_room_again_while_an_update_finds_that_it_does_not_is_told(
     with ExitStack() as comers, connection.execute_wrapper(before_it_is_forgotten):
         told = updates(bob.name)
     assert told + updates(bob.name) == [(CREATOR, ["PHONE"], [])]
-
-
-def somebody_waits() -> bool:
-    """Whether another connection waits for a lock of ours."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
-        return cursor.fetchone() is not None

@@ -102,10 +102,11 @@ def in_thread(work: Callable[[], object]) -> Iterator[threading.Thread]:
 
 def wait_until_blocked() -> None:
     """Wait until another connection waits for a lock of ours."""
+    eventually(somebody_waits, "somebody waits for a lock of ours")
+
+
+def somebody_waits() -> bool:
+    """Whether another connection waits for a lock of ours."""
     with connection.cursor() as cursor:
-
-        def somebody_waits() -> bool:
-            cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
-            return cursor.fetchone() is not None
-
-        eventually(somebody_waits, "somebody waits for a lock of ours")
+        cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
+        return cursor.fetchone() is not None

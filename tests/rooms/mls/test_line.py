@@ -21,7 +21,7 @@ from rooms.mls.line import MAX_UNPREPARED, commits_of
 from rooms.mls.preparing import MAX_GROUPS_TRIED, MAX_TREES, prepare
 from rooms.models import MlsCommit, Room
 from tests.scenarios.waiting import eventually
-from tests.support.lines import in_thread
+from tests.support.lines import in_thread, wait_until_blocked
 from tests.support.mls_rooms import ALICE, BOB, CAROL, PEER, PHONE, EncryptedRoom, own_event
 from tests.support.mls_writer import MlsDevice, WrittenGroup
 
@@ -94,18 +94,12 @@ def test_of_requests_that_are_appended_together_each_commit_has_its_own_check(ro
 
     with ExitStack() as sending, open_line(room.room_id, now=timezone.now()):
         sending.enter_context(in_thread(partial(send, 0)))
-        eventually(anybody_waits_for_a_row, "the first waits for the room's row")
+        wait_until_blocked()  # for the room's row
         for number in range(1, len(requests)):
             sending.enter_context(in_thread(partial(send, number)))
             eventually(lambda number=number: _appends.waiting(room.room_id) == number, "the others for the first")
     assert [rules[number] for number in sorted(rules)] == [[""], [""], ["", ""], *[["mls.epoch"]] * 3, [""]]
     assert (room.stored.epoch, room.stored.devices, bytes(room.stored.digest)) == (4, 3, digest_of(room, ours))
-
-
-def anybody_waits_for_a_row():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return cursor.fetchone()[0]
 
 
 def digest_of(room, written):
